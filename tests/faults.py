@@ -3,8 +3,6 @@
 As a program this file runs commands in forks of itself, whose libraries are loaded: a run takes a second.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import os
@@ -16,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -93,6 +91,19 @@ def children(pid: int) -> list[int]:
     return found + [one for child in found for one in children(child)]
 
 
+def assert_ended(pids: Iterable[int | str], seconds: float = 60) -> None:
+    """Wait until none of the processes runs any more."""
+    until = time.monotonic() + seconds
+    for pid in pids:
+        with suppress(OSError):
+            while (
+                Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                not in "ZX"
+            ):
+                assert time.monotonic() < until, f"process {pid} goes on"
+                time.sleep(0.02)
+
+
 class Commands:
     """Commands that run in forks of one process, a second each; a context manager."""
 
@@ -101,7 +112,7 @@ class Commands:
         self.folder = folder
         self.server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=folder)
 
-    def __enter__(self) -> Commands:
+    def __enter__(self) -> "Commands":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """The guide's files for clusters run: Slurm's array and the job that joins it, Kubernetes, ssh, parallel."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -20,34 +18,32 @@ SMALL = ["--lr", "2^-8:2^-6", "--wd", "2^-8:2^-6", "--seeds", "2"]
 __all__ = ["run"]
 
 
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[list[str]]]]:
-    """Run a script by bash; return its exit status and the words of its commands.
+Shell = Callable[..., tuple[int, list[list[str]]]]
+_NOTE = 'printf "%s\\n" "${0##*/} $*" >> noted\n'
+PROGRAMS = {  # lrwd-sweep, Slurm, ssh and parallel: they note their words, and do not train
+    "lrwd-sweep": f"{_NOTE}exit ${{ENDS:-0}}\n",
+    "scontrol": _NOTE,
+    "sbatch": f'{_NOTE}echo 17\n[ "$3" = --wrap ] && exec bash -c "$4"\n[ -f "$2" ]\n',
+    "ssh": 'exec bash -c "$2"\n',
+    "parallel": 'while [ $1 != lrwd-sweep ]; do shift; done\nset -- "$*"\n'
+    'for k in ${1##*:::}; do c="${1%:::*}"; ${c//\\{\\}/$k}; done\n',
+}
 
-    Commands of lrwd-sweep, Slurm, ssh and parallel are noted; they do not train.
-    """
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Run a script by bash; return its exit status and the words of its commands."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "bin"
     folder.mkdir()
-    note = 'printf "%s\\n" "${0##*/} $*" >> noted\n'
-    programs = {
-        "lrwd-sweep": f"#!/bin/bash\n{note}exit ${{ENDS:-0}}\n",
-        "scontrol": f"#!/bin/bash\n{note}",
-        "sbatch": f'#!/bin/bash\n{note}echo 17\n[ "$3" = --wrap ] && exec bash -c "$4"\n[ -f "$2" ]\n',
-        "ssh": '#!/bin/bash\nexec bash -c "$2"\n',
-        "parallel": '#!/bin/bash\nwhile [ $1 != lrwd-sweep ]; do shift; done\nset -- "$*"\n'
-        'for k in ${1##*:::}; do c="${1%:::*}"; ${c//\\{\\}/$k}; done\n',
-    }
-    for name, text in programs.items():
-        (folder / name).write_text(text)
+    for name, text in PROGRAMS.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}")
         (folder / name).chmod(0o755)
 
     def run_script(script: str, **environment: str) -> tuple[int, list[list[str]]]:
         Path("noted").unlink(missing_ok=True)
-        path = f"{folder}:{os.environ['PATH']}"
-        ended = subprocess.run(
-            ["bash", "-c", script], env=os.environ | environment | {"PATH": path}, check=False
-        )
+        environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+        ended = subprocess.run(["bash", "-c", script], env=os.environ | environment, check=False)
         lines = Path("noted").read_text().splitlines() if Path("noted").exists() else []
         return ended.returncode, [line.split() for line in lines]
 
@@ -55,9 +51,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
 
 
 def test_the_array_is_of_all_shards_and_its_job_joins_them(
-    run: Callable[[Sequence[str]], int],
-    shell: Callable[..., tuple[int, list[list[str]]]],
-    capsys: pytest.CaptureFixture[str],
+    run: Callable[[Sequence[str]], int], shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("sweep.sh").write_text(ARRAY)
     first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", ARRAY)[0])
@@ -81,7 +75,7 @@ def test_the_array_is_of_all_shards_and_its_job_joins_them(
     assert run(merge) == run(report) == 0
 
 
-def test_other_files_name_every_shard(shell: Callable[..., tuple[int, list[list[str]]]]) -> None:
+def test_other_files_name_every_shard(shell: Shell) -> None:
     (text,) = blocks(PAGES["clusters"], "yaml")
     job = yaml.safe_load(text)
     (container,) = job["spec"]["template"]["spec"]["containers"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.errors import DeviceError, UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, styled
-from lrwd_sweep.runner.forecast import missing, runs, told
-from lrwd_sweep.runner.runner import Runner, check_device, check_place
+from lrwd_sweep.runner.runner import Runner, check_device, check_place, told
+from lrwd_sweep.runner.study_loop import missing, runs
 from lrwd_sweep.spec.job import WHOLE, Shard, refuse_refined_shard
 
 if TYPE_CHECKING:
@@ -28,11 +28,7 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
 
     A line says what it is first: torch and the store take time to load.
     """
-    refuse_refined_shard(place.shard, (spec.refine for spec in specs.values()))
-    check_place(
-        specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
-    )
-    place.files.check(specs.values())
+    _check(place, specs)
     if not place.quiet:
         where = place.choice.place(place.device)
         consoles.note(told(list(specs.values()), where, points, place.shard))
@@ -57,6 +53,15 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
         )
 
 
+def _check(place: Place, specs: Mapping[str, StudySpec]) -> None:
+    """Refuse what cannot be trained, before torch and the store are loaded."""
+    refuse_refined_shard(place.shard, (spec.refine for spec in specs.values()))
+    check_place(
+        specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
+    )
+    place.files.check(specs.values())
+
+
 def _storage(place: Place) -> str | None:
     """Return the file to write: by default each shard has its own, so that no two commands write one file."""
     if place.shard is None or place.storage is not None:
@@ -72,42 +77,44 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
         raise UsageError(f"{arg('dry_run', True)} does not count damaged lanes; leave --retrain-damaged out")
     if place.choice.is_ray:
         raise UsageError(f"{arg('dry_run', True)} measures this machine; leave {arg('executor', 'ray')} out")
-    refuse_refined_shard(place.shard, (spec.refine for spec in specs.values()))
-    check_place(
-        specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
-    )
-    place.files.check(specs.values())
+    _check(place, specs)
     check_device(place.device)
     from lrwd_sweep.report.view.notation import about
-    from lrwd_sweep.runner.forecast import forecast
+    from lrwd_sweep.runner.study_loop import forecast
     from lrwd_sweep.store import check_name, preview_store
 
     for name in specs:
         check_name(name)
     path, store = preview_store(_storage(place))
+    shard, found = place.shard or WHOLE, None
     with store or nullcontext():
         for name, spec in specs.items():
             if store is not None:
                 store.check_study(name, spec)
-        shard = place.shard or WHOLE
-        found = forecast(specs, store, place.device, place.max_lanes, place.files, points, shard)
+        lacking = {name: missing(store, name, spec, points, shard) for name, spec in specs.items()}
+        new = {name: lacking[name].runs for name in specs if lacking[name].runs}
+        commands = {name: spec for name, spec in specs.items() if spec.command and name in new}
+        if new and not commands:
+            begun = {name: specs[name] for name in new}
+            found = forecast(begun, new, store, place.device, place.max_lanes, place.files, points)
     lines = [("", told(list(specs.values()), place.device, points, place.shard))]
-    for name, (every, new) in found.runs.items():
-        rounds = " in the next round" * (specs[name].refine is not None)
-        stored = f"{every - new} of {counted(every, 'run')} are stored"
-        lines.append(("study", f"{name}: {stored}, {new} are new{rounds}"))
+    for name, spec in specs.items():
+        left, stored = lacking[name].runs, lacking[name].stored
+        every = runs(spec, points, shard) if stored is None else stored + left
+        rounds = " in the next round" * (spec.refine is not None)
+        lines.append(
+            ("study", f"{name}: {every - left} of {counted(every, 'run')} are stored, {left} are new{rounds}")
+        )
     lines.append(("store", f"{path}{'' if path.exists() else ', which would be created'}"))
-    commands = [(name, spec) for name, spec in specs.items() if spec.command and found.runs[name][1]]
-    for name, spec in commands:
-        from lrwd_sweep.runner.executors.commands import CommandExecution
-        from lrwd_sweep.runner.executors.run_process import run_folder
+    for name, spec in commands.items():
+        from lrwd_sweep.runner.executors.commands import CommandExecution, run_folder
 
         execution = CommandExecution(spec, run_folder(path, name))
         words = " ".join(execution.example(shard))
         lines.append(("command", f"{words}, {execution.slots} at a time; logs in {execution.folder}"))
     if commands:
         lines.append(("time", "the first run will tell"))
-    elif found.time is None:
+    elif found is None:
         lines.append(("time", "nothing to train"))
     else:
         share = f"{_size(found.bytes * found.packs)} of {_size(found.free)} that are free"

@@ -1,112 +1,177 @@
-"""Tasks and commands that are ready to train on the nodes of a cluster."""
+"""Clusters before Ray is loaded: the address of a head, and a spool of finished packs that machines share.
+
+A file of the spool holds the trials of one pack as JSON, with its SHA-256 and the key of its study: digests
+of its name and of all on which its results depend. It is written under another name, synced and renamed. The
+driver stores and deletes it.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, astuple
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lrwd_sweep.engine import device as devices
-from lrwd_sweep.engine.memory import MOST_LANES
-from lrwd_sweep.engine.train_pack import load_data
-from lrwd_sweep.nets import network
-from lrwd_sweep.runner.execution import ATTEMPTS, Execution
-from lrwd_sweep.runner.executors.commands import ATTEMPTS as RUN_ATTEMPTS
-from lrwd_sweep.runner.executors.commands import CommandExecution
-from lrwd_sweep.runner.executors.processes import Processes
-from lrwd_sweep.runner.executors.ray import IN_FLIGHT, RayCluster
-from lrwd_sweep.runner.executors.run_process import RunEnd
-from lrwd_sweep.runner.readers import Readout
-from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.job import DataFiles, Event, Pack, PackLost, Stopped
+from lrwd_sweep.errors import HostError, UsageError, arg
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.job import Pack, delete_files, short_digest
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.spec.task import Task
 
-PACK_SECONDS = 600.0  # about, at most: a node that leaves loses no more
+if TYPE_CHECKING:
+    from lrwd_sweep.store import Store
 
+CONNECT = 3.0  # seconds to reach a head
+FORMAT = 1  # of a file of the spool
+_PREFIX = "done-"
 
-class ClusterExecution(Execution):
-    """A task that is ready to train on a cluster."""
-
-    def __init__(self, task: Task, files: DataFiles | None, cluster: RayCluster, key: str = "") -> None:
-        self.cluster, self.processes, self.checkpoints, self.kind = cluster, Processes(), None, "ray"
-        self.device = devices.choose("cpu")
-        devices.prepare(self.device)
-        network(task)  # refuses one that cannot be built
-        self.splits = load_data(task, self.device, files)
-        self.task = cluster.prepare(task, self.splits, key).task or task
-        self.places = self.slots()
-
-    def slots(self, optimizer: Optimizer | None = None) -> tuple[devices.Device, ...]:
-        """Return a device for each pack that can train at a time."""
-        return (devices.Device(self.cluster.kind),) * self.cluster.slots
-
-    def _open(self, slots: Sequence[devices.Device]) -> RayCluster:
-        return self.cluster
-
-    def _lanes_of_pack(
-        self, slots: Sequence[devices.Device], max_lanes: int | None, optimizer: Optimizer | None
-    ) -> int:
-        """Count the lanes of a pack that every node has room for and trains in about PACK_SECONDS."""
-        reports = self.cluster.reports
-        room = [report.lanes for report in reports]
-        soon = [int(PACK_SECONDS / max(report.seconds, 1e-9)) for report in reports]
-        return max(1, min([*room, *soon, max_lanes or MOST_LANES]))
+_log = logging.getLogger(__name__)
 
 
-class ClusterCommands(CommandExecution):
-    """A command or function that is ready to run on a cluster."""
+def is_reachable(address: str, seconds: float) -> bool:
+    """Tell whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
-    def __init__(
-        self,
-        spec: StudySpec,
-        folder: Path,
-        cluster: RayCluster,
-        key: str,
-        first: bool,
-        runs: int,
-        tell: Callable[[str], None],
-    ) -> None:
-        assert spec.command is not None, "a study of a task trains in the engine"
-        one = replace(spec, command=replace(spec.command, jobs=1))
-        super().__init__(one, folder, first=first, runs=runs, tell=tell)
-        self.cluster, self.here = cluster, False
-        cluster.prepare(spec, key=key)
-        self.most = spec.command.jobs or IN_FLIGHT
-        self.slots = min(cluster.slots, self.most)
-        self._check_files()
 
-    def _runs(
-        self, waiting: deque[tuple[Pack, int]], should_stop: Callable[[], bool]
-    ) -> Generator[Event, None, None]:
-        running: dict[Pack, int] = {}
-        lost: Counter[Pack] = Counter()
+def refuse_unreachable(option: str, address: str) -> None:
+    """Raise UsageError for an address that is not HOST:PORT, HostError if no head answers there."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        raise UsageError(f"{arg(option, address)} is not of the form HOST:PORT; write for example node1:6379")
+    if not is_reachable(address, CONNECT):
+        raise HostError(
+            f"{arg(option, address)}: no head of a Ray cluster answers there; start one on that machine: "
+            f"ray start --head --port {port}"
+        )
+
+
+def prepare_ray(*given: object) -> None:
+    """Set what Ray reads when it starts: no reports to its makers.
+
+    Raises HostError if it is not installed; `given` is the argument that asks for it.
+    """
+    if find_spec("ray") is None:
+        raise HostError(f"{arg(*given)} needs Ray: pip install 'lrwd-sweep[ray]'")  # type: ignore[arg-type]
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
+
+
+def show_token() -> None:
+    """Let this process show the token of a cluster, if it has one; before Ray is imported."""
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if named or Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def address_of(given: str | None) -> str:
+    """Return the address that is given, else that of $RAY_ADDRESS, else local: a Ray for this command."""
+    return given or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def refuse_elsewhere(device: str, address: str | None) -> None:
+    """Raise UsageError for a device that no cluster has, and what `refuse_unreachable` raises."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"{arg('device', device)} has no effect on a cluster; give auto, cpu or cuda")
+    if (found := address_of(address)) not in ("local", "auto"):
+        refuse_unreachable("ray_address", found)
+    if found != "local":
+        show_token()
+
+
+def check_folder(folder: str) -> None:
+    """Make the folder if it is not there. Raises HostError if it cannot be written."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        probe = Path(folder, f".{os.getpid()}.new")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise HostError(
+            f"{arg('spool', folder)} cannot be written ({error.strerror or error}); name a folder that all "
+            "nodes share"
+        ) from None
+
+
+def study_key(name: str, spec: StudySpec) -> str:
+    """Return digests of a study's name and of all on which its results depend, but for rounding."""
+    what = spec.task.to_dict() if spec.task is not None else spec.command.identity() if spec.command else {}
+    identity = {key: value for key, value in what.items() if key not in ("tensors", "engine")}
+    values = [name, str(spec.optimizer), spec.metric, identity]
+    return f"{short_digest(name)}-{short_digest(json.dumps(values, sort_keys=True, default=str))}"
+
+
+def store_packs(store: Store, name: str, spec: StudySpec, folder: str) -> int:
+    """Store the packs of a study that are missing; delete all its files; return how many lanes that were.
+
+    A damaged file is reported and not used.
+    """
+    before, key = len(store.finished(name)), study_key(name, spec)
+    for file in sorted(Path(folder).glob(f"{_PREFIX}{key}-*.json")):
         try:
-            while waiting or running:
-                if should_stop():
-                    raise Stopped
-                while waiting and self.cluster.free and len(running) < self.most:
-                    pack, attempt = waiting.popleft()
-                    self.cluster.run(pack, attempt, self.folder)
-                    running[pack] = attempt
-                for message in self.cluster.messages():
-                    if isinstance(message, RunEnd):
-                        del running[message.pack]
-                        yield from self._settle(message, waiting)
-                    elif isinstance(message, PackLost):
-                        attempt = running.pop(message.pack)
-                        lost[message.pack] += 1
-                        if lost[message.pack] < ATTEMPTS:
-                            waiting.appendleft((message.pack, attempt))
-                        else:
-                            yield from self._settle(self._lost(message), waiting)
-                    else:
-                        yield message
-        finally:
-            self.cluster.cancel()
+            trials = _parsed(file.read_text(encoding="utf-8"), key)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning("the finished pack %s is damaged (%s) and not used", file.name, error)
+        except OSError:  # another driver took it
+            continue
+        else:
+            store.add_trials(name, trials, spec)
+        delete_files(file)
+    return len(store.finished(name)) - before
 
-    def _lost(self, event: PackLost) -> RunEnd:
-        """Return the end of a run whose machine failed too often."""
-        readout = Readout(self.metric, self.lower)
-        return RunEnd(event.pack, RUN_ATTEMPTS, readout, 0.0, event.reason, is_broken=True)
+
+def write_pack(folder: str, key: str, pack: Pack, trials: Sequence[Trial]) -> None:
+    """Write the trials of a finished pack. Raises OSError."""
+    records = [
+        {**asdict(trial), "cell": astuple(trial.cell), "status": trial.status.value} for trial in trials
+    ]
+    body = json.dumps({"study": key, "seed": pack.seed, "trials": records})
+    text = json.dumps({"format": FORMAT, "sha256": hashlib.sha256(body.encode()).hexdigest(), "body": body})
+    file = Path(folder, f"{_PREFIX}{key}-{short_digest(repr(pack))}.json")
+    new = file.with_name(f"{file.name}.{os.getpid()}.new")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        with new.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _parsed(text: str, key: str) -> list[Trial]:
+    """Return the trials of a file's text. Raises ValueError, KeyError or TypeError if it is damaged."""
+    outer = json.loads(text)
+    if outer["format"] != FORMAT or hashlib.sha256(outer["body"].encode()).hexdigest() != outer["sha256"]:
+        raise ValueError("the file is not what was written")
+    body = json.loads(outer["body"])
+    if body["study"] != key:
+        raise ValueError("it belongs to another study")
+    return [
+        Trial(
+            Cell(*map(float, record["cell"])),
+            int(body["seed"]),
+            Status(record["status"]),
+            dict(record["metrics"]),
+            {name: tuple(values) for name, values in record["curves"].items()},
+            record["detail"],
+            {int(epoch): values for epoch, values in record["snapshots"].items()},
+        )
+        for record in body["trials"]
+    ]

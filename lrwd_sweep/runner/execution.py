@@ -9,18 +9,18 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
-from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
+from lrwd_sweep.engine.memory import MOST_LANES, lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.speed import measure
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.errors import brief
 from lrwd_sweep.nets import decaying, network
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.executors import Executor
-from lrwd_sweep.runner.executors.processes import Processes
-from lrwd_sweep.runner.executors.threads import Threads
+from lrwd_sweep.runner.executors.local import Processes, Threads
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
@@ -39,9 +39,13 @@ from lrwd_sweep.spec.job import (
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
+if TYPE_CHECKING:
+    from lrwd_sweep.runner.executors.ray import RayCluster
+
 ATTEMPTS = 3  # to train a lane whose process is killed
 OVERHEAD = 2  # of a pack besides its lanes, in lanes: the interpreter's share of its steps
 ESTIMATE_SECONDS = 10.0  # for the measurements of an estimate
+PACK_SECONDS = 600.0  # about, at most, of a pack on a cluster: a node that leaves loses no more
 PROCESS = 1 << 30  # bytes of memory that must be free for a process, twice what one takes
 
 _log = logging.getLogger(__name__)
@@ -74,7 +78,7 @@ class Execution:
         self.processes: Processes = Processes() if processes is None else processes
         self.checkpoints: CheckpointPlace | None = None  # None: packs leave none
 
-    def tensors(self, tell: Callable[..., None] | None) -> str:
+    def tensors(self, tell: Callable[[str, str], None]) -> str:
         """Describe the parameters that decay, and tell it if some do not."""
         found = decaying(self.task)
         rest = [name for name, decays in found.items() if not decays]
@@ -83,8 +87,7 @@ class Execution:
         if not rest:
             return decay
         no_decay = f"without decay: {in_patterns(rest, acts)}"
-        if tell is not None:
-            tell(decay, no_decay)
+        tell(decay, no_decay)
         return f"{decay}; {no_decay}"
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
@@ -110,10 +113,7 @@ class Execution:
         return plan(todo, min(share, self._lanes_of_pack(slots, max_lanes, optimizer)), len(slots))
 
     def train(
-        self,
-        optimizer: Optimizer,
-        packs: Sequence[Pack],
-        should_stop: Callable[[], bool] = lambda: False,
+        self, optimizer: Optimizer, packs: Sequence[Pack], should_stop: Callable[[], bool] = lambda: False
     ) -> Generator[Event, None, None]:
         """Train the packs and yield their events. Raises Stopped when asked to stop.
 
@@ -190,14 +190,39 @@ class Execution:
         """Count the lanes of a pack that every slot has room for."""
         return min(
             lanes_that_fit(
-                self.task,
-                device=place,
-                workers=slots.count(place),
-                max_lanes=max_lanes,
-                optimizer=optimizer,
+                self.task, device=place, workers=slots.count(place), max_lanes=max_lanes, optimizer=optimizer
             )
             for place in set(slots)
         )
+
+
+class ClusterExecution(Execution):
+    """A task that is ready to train on a cluster."""
+
+    def __init__(self, task: Task, files: DataFiles | None, cluster: RayCluster, key: str = "") -> None:
+        self.cluster, self.processes, self.checkpoints, self.kind = cluster, Processes(), None, "ray"
+        self.device = devices.choose("cpu")
+        devices.prepare(self.device)
+        network(task)  # refuses one that cannot be built
+        self.splits = load_data(task, self.device, files)
+        self.task = cluster.prepare(task, self.splits, key).task or task
+        self.places = self.slots()
+
+    def slots(self, optimizer: Optimizer | None = None) -> tuple[devices.Device, ...]:
+        """Return a device for each pack that can train at a time."""
+        return (devices.Device(self.cluster.kind),) * self.cluster.slots
+
+    def _open(self, slots: Sequence[devices.Device]) -> RayCluster:
+        return self.cluster
+
+    def _lanes_of_pack(
+        self, slots: Sequence[devices.Device], max_lanes: int | None, optimizer: Optimizer | None
+    ) -> int:
+        """Count the lanes of a pack that every node has room for and trains in about PACK_SECONDS."""
+        reports = self.cluster.reports
+        room = [report.lanes for report in reports]
+        soon = [int(PACK_SECONDS / max(report.seconds, 1e-9)) for report in reports]
+        return max(1, min([*room, *soon, max_lanes or MOST_LANES]))
 
 
 def _again(event: PackLost, attempt: int) -> tuple[tuple[Pack, ...], int]:

@@ -1,7 +1,5 @@
 """Readers of a run's points: the values that a training script has written so far, and at which step."""
 
-from __future__ import annotations
-
 import csv
 import glob
 import io
@@ -10,12 +8,13 @@ import math
 import os
 import re
 import stat
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from lrwd_sweep.runner.event_file import read_events
 from lrwd_sweep.science.trial import says_higher, says_lower
 from lrwd_sweep.spec.user_command import AUTO, STEPS, Command
 
@@ -33,12 +32,8 @@ _NAMED = (  # lines of known scripts: nanoGPT, nanochat, torchtitan
     re.compile(rf"^Step (?P<step>\d+) \| Validation bpb: (?P<val_bpb>{_NUMBER})"),
     re.compile(rf"\bvalidate step:\s*(?P<step>\d+)\s+loss:\s*(?P<val_loss>{_NUMBER})", re.IGNORECASE),
 )
-_FILES = (
-    "trainer_state.json",
-    "metrics.csv",
-    "summary.csv",
-    "results.jsonl",
-)  # HF, Lightning, timm, open_clip
+# Of Hugging Face, Lightning, timm and open_clip.
+_FILES = ("trainer_state.json", "metrics.csv", "summary.csv", "results.jsonl")
 _TRAINING = re.compile(
     r"(train(ing)?([/_. -]\w+)?[/_. -])?loss([/_. -](train(ing)?|step|epoch))?", re.IGNORECASE
 )
@@ -77,7 +72,7 @@ class Readout:
         if self.metric in values:
             self.unit = self.unit or unit
             self.steps.append(step)
-            for name in [*self.curves, *(name for name in self.latest if name not in self.curves)]:
+            for name in self.curves | self.latest:
                 curve = self.curves.setdefault(name, [math.nan] * (len(self.steps) - 1))
                 curve.append(self.latest[name])
 
@@ -154,7 +149,7 @@ class RunReader:
         else:
             if self.kind == AUTO:
                 path = self._newest([f"{glob.escape(self.out)}/**/{name}" for name in _FILES])
-                self._of_file(_READERS[_kind(path)], path, end=end)
+                self._of_file(_READERS.get(Path(path).suffix[1:], _json), path, end=end)
             if self.file is None:
                 self._of_stdout(end=end)
         return self.readout
@@ -204,14 +199,9 @@ class RunReader:
 
     def _matched(self, line: str) -> Record:
         found = re.search(self.key, line)
-        if found is None:
-            return {}
-        record = {}
-        for name, text in found.groupdict().items():
-            value = _number(text)
-            if value is not None:
-                record[self.metric if name == "value" else name] = value
-        return record
+        groups = {} if found is None else found.groupdict()
+        values = {self.metric if name == "value" else name: _number(text) for name, text in groups.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _replace(self, records: Sequence[Record] | Iterator[Record], source: str) -> None:
         """Read all points anew: a file may have been rewritten."""
@@ -230,7 +220,7 @@ class RunReader:
         """Call the value that was asked for by the metric's name."""
         short = {name: _short(name) for name in record}
         if self.key and self.kind in _READERS:
-            key = next((name for name in record if _is_key(name, self.key)), None)
+            key = next((name for name in record if f".{name}".endswith(f".{self.key}")), None)
         else:
             key = self.metric if self.metric in record else None
             if key is None and self.kind == AUTO and self.metric not in short.values():
@@ -244,19 +234,10 @@ class RunReader:
 
 def _state(path: str) -> tuple[int, int] | None:
     """Return time and size of a file; None if there is none."""
-    try:
+    with suppress(OSError):
         found = os.stat(path)
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
-
-
-def _kind(path: str) -> str:
-    return {".csv": "csv", ".jsonl": "jsonl"}.get(Path(path).suffix, "json")
-
-
-def _is_key(name: str, key: str) -> bool:
-    return name == key or name.endswith((f".{key}", f"[].{key}"))
+        return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
+    return None
 
 
 def _short(name: str) -> str:
@@ -270,10 +251,9 @@ def _alike(name: str) -> str:
 
 
 def _text(path: str) -> str:
-    try:
+    with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return ""
 
 
 def _number(value: object) -> float | None:
@@ -353,9 +333,55 @@ def _csv(path: str) -> Iterator[Record]:
             yield record
 
 
-_READERS: dict[str, Callable[[str], Iterator[Record]]] = {
-    "json": _json,
-    "jsonl": _jsonl,
-    "csv": _csv,
-    "tb": read_events,
-}
+def _tensorboard(path: str) -> Iterator[dict[str, float]]:
+    """Yield the scalars of a TensorBoard event file; a record that is being written ends it."""
+    data, at = Path(path).read_bytes(), 0
+    while at + 12 <= len(data):
+        (size,) = struct.unpack_from("<Q", data, at)
+        if at + 12 + size > len(data):
+            return
+        event = dict(_fields(data[at + 12 : at + 12 + size]))
+        at += size + 16  # the length, its checksum, and the checksum of the message
+        for number, value in _fields(event.get(5, b"")):  # Summary
+            if number == 1 and isinstance(value, bytes) and (found := _scalar(value)) is not None:
+                yield {"step": float(event.get(2, 0)), found[0]: found[1]}
+
+
+def _scalar(message: bytes) -> tuple[str, float] | None:
+    """Read a Summary.Value: its tag, and simple_value or a tensor of one float."""
+    parts: dict[int, Any] = dict(_fields(message))
+    tag = parts.get(1, b"").decode(errors="replace")
+    if len(parts.get(2, b"")) == 4:
+        return tag, struct.unpack("<f", parts[2])[0]
+    tensor: dict[int, Any] = dict(_fields(parts.get(8, b"")))
+    content = tensor.get(5) or tensor.get(4) or b""  # float_val, tensor_content
+    return (tag, struct.unpack("<f", content)[0]) if tensor.get(1) == 1 and len(content) == 4 else None
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield the fields of a protobuf message: its number, and an int or the bytes."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        if key & 7 == 0:
+            value, at = _varint(message, at)
+            yield key >> 3, value
+            continue
+        size = {1: 8, 5: 4}.get(key & 7)
+        if size is None:
+            size, at = _varint(message, at)
+        yield key >> 3, message[at : at + size]
+        at += size
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+_READERS = {"json": _json, "jsonl": _jsonl, "csv": _csv, "tb": _tensorboard}

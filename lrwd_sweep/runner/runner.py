@@ -7,7 +7,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted
-from lrwd_sweep.runner.forecast import missing, runs, told
-from lrwd_sweep.runner.head import prepare_ray, refuse_elsewhere
+from lrwd_sweep.runner.cluster import check_folder, prepare_ray, refuse_elsewhere, store_packs, study_key
 from lrwd_sweep.runner.signals import Interrupted, handlers_kept, on_suspension, stop_on_signals
-from lrwd_sweep.runner.spool import check_folder, store_packs, study_key
+from lrwd_sweep.runner.study_loop import StudyLoop, missing, runs
 from lrwd_sweep.spec.job import (
     AUTO,
     CHECKPOINT_SECONDS,
@@ -33,16 +32,15 @@ from lrwd_sweep.spec.job import (
     Watcher,
     short_digest,
 )
-from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.spec.study import StudySpec, labels
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
 
 if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
     from lrwd_sweep.runner.executors.commands import CommandExecution
-    from lrwd_sweep.runner.executors.processes import Processes
+    from lrwd_sweep.runner.executors.local import Processes
     from lrwd_sweep.runner.executors.ray import RayCluster
-    from lrwd_sweep.science.trial import Trial
     from lrwd_sweep.store import Store
 
 
@@ -95,33 +93,42 @@ class Runner:
         check_place(
             specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every, self.choice
         )
-        if not self.announced and not self.quiet:
-            consoles.note(told(list(specs.values()), self.choice.place(self.device), points, self.shard))
+        if not self.announced:
+            self._tell(told(list(specs.values()), self.choice.place(self.device), points, self.shard))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
         if not names:
             return
-        with self._processes_closed(), self._watched(specs, points) as watcher:
-            for name in names:
-                self._train(name, specs[name], watcher(name), points, specs if compared else {})
+        try:
+            with self._watched(specs, points) as watcher:
+                for name in names:
+                    self._train(name, specs[name], watcher(name), points, specs if compared else {})
+        finally:
+            if self._processes is not None:
+                self._processes.close()
+            if self._cluster is not None:
+                self._cluster.close()
+            self._processes = self._cluster = None
 
     def _is_missing(self, name: str, spec: StudySpec, points: int | None, compared: bool) -> bool:
         """Extend a stored study to `spec` and report what it holds; return True if runs are missing."""
         if self.store.find_study(name) is None and runs(spec, points, self.part):
             return True
         self.store.begin_study(name, spec)
-        self._drop_damaged(name)
+        if self.retrain_damaged and (dropped := self.store.drop_damaged(name)):
+            self._tell(f"{name}: dropped {counted(dropped, 'damaged lane')}")
         found, every = missing(self.store, name, spec, points, self.part), runs(spec, points, self.part)
         if found.stored is not None:
             next_ = f"training the next {found.runs}" if found.runs else "nothing to train"
             self._tell(f"{name}: {counted(found.stored, 'run')} of a refined lattice in the store", next_)
             return found.runs > 0
-        of = f" of {self.shard}" if self.shard else ""
+        left, of = found.runs, f" of {self.shard}" if self.shard else ""
+        held = f"{every - left} of {every} lanes{of} are in the store"
         if points is not None:
-            seeds = f" with all {len(spec.seeds)} seeds" * (len(spec.seeds) > 1)
-            left = max(points - found.whole, 0)
-            self._note(f"{name}: {found.whole} of {points} points are in the store{seeds}", left)
-        elif found.runs < every or not compared:
-            self._note(f"{name}: {every - found.runs} of {every} lanes{of} are in the store", found.runs)
+            left, seeds = max(points - found.whole, 0), f" with all {len(spec.seeds)} seeds"
+            held = f"{found.whole} of {points} points are in the store{seeds * (len(spec.seeds) > 1)}"
+        if points is not None or left < every or not compared:
+            next_ = f"training the {left} that are missing" if left else "nothing to train"
+            self._tell(f"{name}: {held}", next_)
         if found.runs == 0 and self.part.parts == 1 and self.store.driver(name) is None:
             self.store.delete_checkpoints(name)  # a kill left them when their packs were stored
         return found.runs > 0
@@ -139,8 +146,8 @@ class Runner:
             self._run(name, spec, watcher, points, together)
             return
         from lrwd_sweep.engine.device import threads_kept
-        from lrwd_sweep.runner.execution import Execution
-        from lrwd_sweep.runner.executors.processes import Processes
+        from lrwd_sweep.runner.execution import ClusterExecution, Execution
+        from lrwd_sweep.runner.executors.local import Processes
 
         assert spec.task is not None, "an imported study does not train"
         begun = self.store.find_study(name)
@@ -149,19 +156,17 @@ class Runner:
         told = nullcontext() if self.quiet else consoles.logged("lrwd_sweep")
         with threads_kept(), redirect_stdout(sys.stderr), told:  # a user's network may print
             files = replace(self.files, quiet=self.quiet)
-            if self.choice.is_ray:
-                with handlers_kept():
-                    from lrwd_sweep.runner.cluster import ClusterExecution
-
-                    execution: Execution = ClusterExecution(task, files, self._ray(), study_key(name, spec))
-            else:
-                execution = Execution(task, self.device, files, self._processes, kind=self.choice.name)
+            with handlers_kept():
+                cluster = self._ray()
+                if cluster is None:
+                    execution = Execution(task, self.device, files, self._processes, kind=self.choice.name)
+                else:
+                    execution = ClusterExecution(task, files, cluster, study_key(name, spec))
             self._report_idle(execution, spec)
             execution.checkpoints = self._checkpoints(name, spec, execution.task)
-            tensors = execution.tensors(None if self.quiet else consoles.note)
+            tensors = execution.tensors(self._tell)
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
-            self._begin_others(together)
-            self._loop(name, spec, execution, watcher, points)
+            self._loop(name, spec, execution, watcher, points, together)
 
     def _run(
         self,
@@ -172,32 +177,28 @@ class Runner:
         together: Mapping[str, StudySpec],
     ) -> None:
         """Run a command of the user for a lattice or a search; without a result the study is not kept."""
-        assert spec.command is not None, "a task trains in the engine"
-        from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
-        from lrwd_sweep.runner.executors.run_process import run_folder
+        from lrwd_sweep.runner.executors import commands
 
         new = [each for each in (name, *together) if self.store.find_study(each) is None]
         first = name in new or not self.store.finished(name)
         left = missing(self.store, name, spec, points, self.part).runs
-        folder = run_folder(self.store.path, name)
+        store = self.store.path if self.choice.spool is None else Path(self.choice.spool, "store")
         shown = consoles.logged("lrwd_sweep") if self.choice.is_ray and not self.quiet else nullcontext()
         try:
             with shown:
-                if self.choice.is_ray:
-                    with handlers_kept():
-                        from lrwd_sweep.runner.cluster import ClusterCommands
-
-                        if self.choice.spool is not None:
-                            folder = run_folder(Path(self.choice.spool, "store"), name)
-                        execution: CommandExecution = ClusterCommands(
-                            spec, folder, self._ray(), study_key(name, spec), first, left, self._tell
-                        )
-                else:
-                    execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
+                with handlers_kept():
+                    execution = commands.CommandExecution(
+                        spec,
+                        commands.run_folder(store, name),
+                        first=first,
+                        runs=left,
+                        tell=self._tell,
+                        cluster=self._ray(),
+                        key=study_key(name, spec),
+                    )
                 self.store.begin_study(name, spec)
-                self._begin_others(together)
-                self._loop(name, spec, execution, watcher, points)
-        except (FirstRunFailed, NothingRead):
+                self._loop(name, spec, execution, watcher, points, together)
+        except (commands.FirstRunFailed, commands.NothingRead):
             for each in new:
                 if not self.store.count_lanes(each):
                     self.store.delete_study(each)
@@ -210,10 +211,14 @@ class Runner:
         execution: Execution | CommandExecution,
         watcher: Watcher,
         points: int | None,
+        together: Mapping[str, StudySpec],
     ) -> None:
         """Train what is missing. Raises Interrupted after a signal."""
-        from lrwd_sweep.runner.study_loop import StudyLoop
-
+        for other, its_spec in together.items():  # an interrupted comparison is reported as one
+            if self.store.find_study(other) is None:
+                self.store.begin_study(other, its_spec)
+        if together:
+            self.store.record_comparison(list(together))
         _collect_garbage()
         remedy = f"give each shard a file of its own by {arg('storage')}" if self.shard else ""
         with self.store.driving(name, remedy), stop_on_signals() as stop:
@@ -247,48 +252,22 @@ class Runner:
         folder = self.choice.spool or f"{self.store.path}.packs"
         return CheckpointPlace(folder, name, study, self.checkpoint_every, shared=self.choice.is_ray)
 
-    def _ray(self) -> RayCluster:
-        """Return the cluster, which is connected once it is needed."""
-        from lrwd_sweep.runner.executors.ray import RayCluster
+    def _ray(self) -> RayCluster | None:
+        """Return the cluster, if one was asked for; it is connected once it is needed."""
+        if self._cluster is None and self.choice.is_ray:
+            from lrwd_sweep.runner.executors.ray import RayCluster
 
-        if self._cluster is None:
             self._cluster = RayCluster(self.choice, self.device)
         return self._cluster
-
-    @contextmanager
-    def _processes_closed(self) -> Iterator[None]:
-        """Close the processes and leave the cluster afterwards."""
-        try:
-            yield
-        finally:
-            if self._processes is not None:
-                self._processes.close()
-                self._processes = None
-            if self._cluster is not None:
-                self._cluster.close()
-                self._cluster = None
-
-    def _drop_damaged(self, name: str) -> None:
-        """Delete damaged lanes, if that was asked for, so that they train again; report their number."""
-        if self.retrain_damaged and (dropped := self.store.drop_damaged(name)) and not self.quiet:
-            consoles.note(f"{name}: dropped {counted(dropped, 'damaged lane')}")
-
-    def _begin_others(self, together: Mapping[str, StudySpec]) -> None:
-        """Store the comparison's studies, so that an interrupted comparison is reported as one."""
-        for name, spec in together.items():
-            if self.store.find_study(name) is None:
-                self.store.begin_study(name, spec)
-        if together:
-            self.store.record_comparison(list(together))
 
     def _report_idle(self, execution: Execution, spec: StudySpec) -> None:
         """Report cores or GPUs that stay idle because memory is short."""
         slots, places = len(execution.slots(spec.optimizer)), len(execution.places)
-        if slots < places and not self.quiet:
+        if slots < places:
             lanes = f"{counted(slots, 'lane')} of {execution.task.net}"
             what = "cores" if execution.device.type == "cpu" else "GPUs"
             idle = f"{places - slots} of {places} {what} stay idle"
-            consoles.note(f"there is memory for {lanes} at a time", idle)
+            self._tell(f"there is memory for {lanes} at a time", idle)
 
     @contextmanager
     def _watched(
@@ -300,7 +279,8 @@ class Runner:
             return
         from lrwd_sweep.report.view.live import Progress
 
-        shown, known = consoles.shared(), self._known(specs)
+        stored = [name for name in specs if self.store.find_study(name) is not None]
+        shown, known = consoles.shared(), {name: self.store.trials(name) for name in stored}
         with (
             shown as console,
             Progress(console, specs, known, points, shard=self.part) as progress,
@@ -308,13 +288,32 @@ class Runner:
         ):
             yield progress.of
 
-    def _known(self, names: Iterable[str]) -> dict[str, list[Trial]]:
-        return {name: self.store.trials(name) for name in names if self.store.find_study(name) is not None}
 
-    def _note(self, found: str, missing: int) -> None:
-        if not self.quiet:
-            left = f"training the {missing} that are missing" if missing else "nothing to train"
-            consoles.note(found, left)
+def told(
+    specs: Sequence[StudySpec], device: str, points: int | None = None, shard: Shard | None = None
+) -> str:
+    """Say what will be trained and where, as in `adamw: 11×11 lattice × 5 seeds, 605 runs on cpu`."""
+    sizes = dict.fromkeys(f"{len(spec.lattice.lr)}×{len(spec.lattice.weight_decay)}" for spec in specs)
+    seeds = counted(max(len(spec.seeds) for spec in specs), "seed")
+    what = f"{' and '.join(sizes)} lattice{'s' * (len(specs) > 1)}" if points is None else f"{points} points"
+    every = counted(sum(runs(spec, points) for spec in specs), "run")
+    if shard is not None:
+        every = f"{shard}: {sum(runs(spec, points, shard) for spec in specs)} of {every}"
+    if any(spec.refine is not None for spec in specs):
+        every = f"refined, at most {every}"
+    stems = dict.fromkeys(spec.command.stem for spec in specs if spec.command is not None)
+    where = f"of {' and '.join(stems)}" if stems else f"on {_place(device)}"
+    return f"{', '.join(labels(specs))}: {what} × {seeds}, {every} {where}"
+
+
+def _place(device: str) -> str:
+    """Name the device without loading torch."""
+    if device != "auto":
+        return device
+    signs = ("/dev/nvidiactl", "/dev/dxg")  # of a GPU, on Linux and on Linux within Windows
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    found = sys.platform == "win32" or any(map(os.path.exists, signs))
+    return "the GPU if torch can use it, else cpu" if found and not hidden else "cpu"
 
 
 def check_device(name: str) -> None:

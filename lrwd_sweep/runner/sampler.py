@@ -4,13 +4,12 @@ Every call fills a new in-memory study and asks it: proposals follow only from t
 not told thousands of trials one by one.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -30,24 +29,18 @@ PATIENCE = 20  # cells per proposal that may be turned down because they are too
 _Box = dict[str, FloatDistribution]
 
 
-def grid_cells(lattice: Lattice) -> list[Cell]:
-    """Return every cell of the lattice once, row by row, as Optuna's GridSampler enumerates them."""
+def grid_cells(lattice: Lattice, only: Collection[Cell] | None = None) -> list[Cell]:
+    """Return every cell of the lattice once, row by row, as Optuna's GridSampler enumerates them.
+
+    `only` some: as Optuna's study hands them out that they were enqueued in.
+    """
     axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
     box: _Box = {name: FloatDistribution(min(values), max(values)) for name, values in axes.items()}
     # Never told: at every `tell` GridSampler scans all trials.
     study = optuna.create_study(sampler=optuna.samplers.GridSampler(axes, seed=0))
-    return sorted(_cell(study.ask({**box})) for _ in range(len(lattice)))
-
-
-def enqueued_cells(lattice: Lattice, cells: Iterable[Cell]) -> list[Cell]:
-    """Return cells of the lattice as Optuna's study hands them out that they were enqueued in."""
-    axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
-    box: _Box = {name: FloatDistribution(min(values), max(values)) for name, values in axes.items()}
-    study, count = optuna.create_study(sampler=optuna.samplers.GridSampler(axes, seed=0)), 0
-    for cell in cells:
+    for cell in only or ():
         study.enqueue_trial({"lr": cell.lr, "weight_decay": cell.weight_decay})
-        count += 1
-    return sorted(_cell(study.ask({**box})) for _ in range(count))
+    return sorted(_cell(study.ask({**box})) for _ in range(len(lattice if only is None else only)))
 
 
 def propose_cells(
@@ -115,7 +108,8 @@ def export_to_optuna(
         )
     if not trials:
         raise NothingToReport(f"study {study_name!r} has no trials to export")
-    box = _box_around(trials)
+    axes = {name: [getattr(trial.cell, name) for trial in trials] for name in ("lr", "weight_decay")}
+    box = {name: FloatDistribution(min(v), max(v), log=min(v) > 0) for name, v in axes.items()}
     draft = path.with_name(path.name + ".part")  # an interrupted export must not look like a finished one
     draft.unlink(missing_ok=True)
     try:
@@ -143,31 +137,25 @@ def _observed(
     for trial in trials:
         if trial.seed in seeds:
             lanes.setdefault(trial.cell, {})[trial.seed] = trial
-    means = {cell: _mean(found, metric, sign) for cell, found in lanes.items() if _is_finished(found, seeds)}
+    means: dict[Cell, float] = {}  # of finished cells; infinite if a lane diverged
+    for cell, found in lanes.items():
+        if seeds == found.keys() and all(trial.status is not Status.FAILED for trial in found.values()):
+            values = [
+                sign * trial.metrics[metric] if trial.status is Status.COMPLETE else math.inf
+                for trial in found.values()
+            ]
+            means[cell] = math.fsum(values) / len(values)
     worst = max(filter(math.isfinite, means.values()), default=0.0)
-    return [_told(cell, means.get(cell), worst, box) for cell in lanes]
-
-
-def _is_finished(lanes: Mapping[int, Trial], seeds: set[int]) -> bool:
-    return seeds == lanes.keys() and all(trial.status is not Status.FAILED for trial in lanes.values())
-
-
-def _mean(lanes: Mapping[int, Trial], metric: str, sign: int) -> float:
-    """Return the mean over the seeds times the sign; infinite if one diverged."""
-    values = [
-        sign * trial.metrics[metric] if trial.status is Status.COMPLETE else math.inf
-        for trial in lanes.values()
-    ]
-    return math.fsum(values) / len(values)
-
-
-def _told(cell: Cell, mean: float | None, worst: float, box: _Box) -> FrozenTrial:
-    params = {name: min(max(getattr(cell, name), side.low), side.high) for name, side in box.items()}
-    if mean is None:
-        return create_trial(state=TrialState.RUNNING, params=params, distributions={**box})
-    if math.isfinite(mean):
-        return create_trial(value=mean, params=params, distributions={**box})
-    return create_trial(value=worst + 1, constraints={"diverged": 1.0}, params=params, distributions={**box})
+    observed = []
+    for cell in lanes:
+        told: dict[str, Any] = {"state": TrialState.RUNNING}
+        if cell in means:
+            told = {"value": means[cell]}
+            if not math.isfinite(means[cell]):
+                told = {"value": worst + 1, "constraints": {"diverged": 1.0}}
+        params = {name: min(max(getattr(cell, name), side.low), side.high) for name, side in box.items()}
+        observed.append(create_trial(params=params, distributions={**box}, **told))
+    return observed
 
 
 def _seed(*entropy: int) -> int:
@@ -178,14 +166,6 @@ def _distance(a: Cell, b: Cell, bounds: Mapping[str, tuple[float, float]]) -> fl
     """Compute the Euclidean distance in log axes where each side of the box is 1."""
     sides = ((getattr(a, name), getattr(b, name), high / low) for name, (low, high) in bounds.items())
     return math.hypot(*(math.log(x / y) / math.log(ratio) for x, y, ratio in sides))
-
-
-def _box_around(trials: Sequence[Trial]) -> _Box:
-    axes = {name: [getattr(trial.cell, name) for trial in trials] for name in ("lr", "weight_decay")}
-    return {
-        name: FloatDistribution(min(values), max(values), log=min(values) > 0)
-        for name, values in axes.items()
-    }
 
 
 def _exported(trial: Trial, box: _Box, metric: str) -> FrozenTrial:

@@ -10,8 +10,6 @@ A call that does not return keeps these effects from the main thread: another th
 GRACE seconds after the first signal and SOON after the second.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import signal

@@ -1,4 +1,7 @@
-"""The loop that trains a study: cells to do → packs → jobs → events → one transaction per finished pack."""
+"""The loop that trains a study: cells to do → packs → jobs → events → one transaction per finished pack.
+
+Imported before torch, Optuna and the store are: a command says what it begins at once.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,70 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lrwd_sweep.report.result import round_of
-from lrwd_sweep.runner.sampler import enqueued_cells, grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.trial import unfinished
+from lrwd_sweep.science.trial import Status, unfinished
 from lrwd_sweep.spec.job import WHOLE, Pack, PackDone, PackLost, Shard, Watcher
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.store import Store
 
 if TYPE_CHECKING:
-    from lrwd_sweep.runner.execution import Execution
+    from lrwd_sweep.runner.execution import Execution, TimeEstimate
     from lrwd_sweep.runner.executors.commands import CommandExecution
+    from lrwd_sweep.spec.job import DataFiles
+    from lrwd_sweep.store import Store
 
 _log = logging.getLogger(__name__)
 
+SECONDS = 4.0  # for the measurements of a forecast
 MIN_ROUNDS = 4  # of a TPE search: in fewer it would be a random search
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The runs that a store lacks of a study."""
+
+    todo: Mapping[int, Sequence[Cell]]  # cells to train, by seed
+    further: int = 0  # points that a search has yet to propose
+    seeds: int = 1
+    whole: int = 0  # known points with all their seeds
+    stored: int | None = None  # ended lanes of a refined lattice, of which `todo` is the next round
+
+    @property
+    def runs(self) -> int:
+        """The number of runs to train."""
+        return sum(map(len, self.todo.values())) + self.further * self.seeds
+
+
+def missing(
+    store: Store | None, name: str, spec: StudySpec, points: int | None = None, shard: Shard = WHOLE
+) -> Missing:
+    """Find the missing lanes of a lattice, or of a search of `points` points; None is an empty store."""
+    if store is not None and store.find_study(name) is None:
+        store = None
+    if spec.refine is not None:
+        from lrwd_sweep.report.result import round_of
+
+        trials = [] if store is None else store.trials(name)
+        ended = sum(trial.status is not Status.FAILED for trial in trials)
+        return Missing(round_of(spec, trials), seeds=len(spec.seeds), stored=ended)
+    finished = set() if store is None else store.finished(name)
+    cells = list(spec.lattice.cells())
+    if points is not None:
+        cells = [] if store is None else list(dict.fromkeys(trial.cell for trial in store.trials(name)))
+    todo = shard.among(unfinished(cells, spec.seeds, finished))
+    further = 0 if points is None else max(points - len(cells), 0)
+    partly = {cell for left in todo.values() for cell in left}
+    return Missing(todo, further, len(spec.seeds), len(cells) - len(partly))
+
+
+def runs(spec: StudySpec, points: int | None = None, shard: Shard = WHOLE) -> int:
+    """Count the runs of a lattice, or of a search of `points` points; of a refined lattice the most."""
+    if spec.refine is not None and spec.refine.max_runs is not None:
+        return min(spec.refine.max_runs, shard.count(spec.lattice, spec.seeds))
+    return shard.count(spec.lattice, spec.seeds) if points is None else points * len(spec.seeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +91,8 @@ class StudyLoop:
 
     def grid(self) -> None:
         """Train every lane of the lattice that is not finished. Raises Stopped when asked to stop."""
+        from lrwd_sweep.runner.sampler import grid_cells
+
         self._train(self._all_seeds(grid_cells(self.spec.lattice)))
 
     def refine(self) -> None:
@@ -50,13 +100,18 @@ class StudyLoop:
 
         A round of which lanes fail is the last one; the next run tries them again.
         """
+        from lrwd_sweep.report.result import round_of
+        from lrwd_sweep.runner.sampler import grid_cells
+
         before: dict[int, list[Cell]] = {}
         while (lanes := round_of(self.spec, self.store.trials(self.name))) and lanes != before:
-            self._train({seed: enqueued_cells(self.spec.lattice, cells) for seed, cells in lanes.items()})
+            self._train({seed: grid_cells(self.spec.lattice, cells) for seed, cells in lanes.items()})
             before = lanes
 
     def tpe(self, points: int) -> None:
         """Search until there are `points` points, in rounds that fill the device. Raises Stopped."""
+        from lrwd_sweep.runner.sampler import propose_cells
+
         spec = self.spec
         batch = batch_of(self.execution.lanes_at_once(self.max_lanes, spec.optimizer), points, spec)
         while True:
@@ -149,7 +204,7 @@ class StudyLoop:
 
 def _checkpoint() -> ModuleType:
     """Return the module of checkpoints, which loads torch; commands have none."""
-    from lrwd_sweep.engine import checkpoint  # noqa: PLC0415
+    from lrwd_sweep.engine import checkpoint
 
     return checkpoint
 
@@ -164,3 +219,54 @@ def _without(todo: Mapping[int, Sequence[Cell]], packs: Sequence[Pack]) -> dict[
     planned = {(cell, pack.seed) for pack in packs for cell in pack.cells}
     rest = {seed: [cell for cell in cells if (cell, seed) not in planned] for seed, cells in todo.items()}
     return {seed: cells for seed, cells in rest.items() if cells}
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The packs, memory and time that the new runs of a command take on this machine."""
+
+    packs: int  # at once
+    lanes: int  # of a pack
+    bytes: int  # of a pack
+    free: int  # bytes of memory
+    time: TimeEstimate
+
+
+def forecast(
+    specs: Mapping[str, StudySpec],
+    new: Mapping[str, int],  # runs to train of each study, at least one
+    store: Store | None,
+    device: str,
+    max_lanes: int | None,
+    files: DataFiles,
+    points: int | None = None,
+) -> Forecast:
+    """Load what a command would load, and measure for a few seconds; nothing is stored.
+
+    Raises what the command would raise before it trains.
+    """
+    from lrwd_sweep.engine.device import free_bytes, threads_kept
+    from lrwd_sweep.engine.memory import pack_bytes
+    from lrwd_sweep.runner.execution import Execution, estimate
+
+    known, packs = [], []
+    with threads_kept():
+        for name, spec in specs.items():
+            begun = None if store is None else store.find_study(name)
+            assert spec.task is not None, "an imported study does not train"
+            task = spec.task.resuming(None if begun is None else begun.spec.task)
+            execution = Execution(task, device, files, dry=True)
+            known.append(replace(spec, task=execution.task))
+            slots = len(execution.slots(spec.optimizer))
+            room = execution.lanes_at_once(max_lanes, spec.optimizer)
+            left = new[name]
+            if points is not None:
+                left = min(left, batch_of(room, points, spec) * len(spec.seeds))
+            lanes = min(room // slots, math.ceil(left / slots))
+            needed = pack_bytes(execution.task, lanes, execution.device, spec.optimizer)
+            packs.append((min(slots, math.ceil(left / lanes)), lanes, needed))
+        free = free_bytes(execution.device)
+        every = [new[name] for name in specs]
+        time = estimate(known, SECONDS, lanes=every, device=device, max_lanes=max_lanes)
+    at_once, lanes, needed = (max(column) for column in zip(*packs, strict=True))
+    return Forecast(at_once, lanes, needed, free, time)

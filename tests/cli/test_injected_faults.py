@@ -1,7 +1,5 @@
 """A kill or a failure of the disk at every write, sync, rename and unlink of a run loses nothing."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -39,11 +37,8 @@ def _sample(every: Sequence[tuple[str, int]], count: int) -> list[tuple[str, int
 
 def _traces() -> bool:
     """Return True if this system has strace and lets it trace a process."""
-    if shutil.which("strace") is None:
-        return False
-    return (
-        subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], check=False, stderr=-3).returncode == 0
-    )
+    command = ["strace", "-qq", "-o", "/dev/null", "true"]
+    return shutil.which("strace") is not None and not subprocess.run(command, check=False).returncode
 
 
 @pytest.mark.slow

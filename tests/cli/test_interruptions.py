@@ -1,9 +1,5 @@
-"""The guide's table of what happens when: every row has a test; here are those of disk, memory and place."""
+"""What a full disk, a store that is gone or locked, and short memory do to a command, as the guide says."""
 
-from __future__ import annotations
-
-import importlib
-import os
 import re
 import shlex
 import shutil
@@ -19,85 +15,15 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.cli.docs import FOLDER
-from lrwd_sweep.store import Store, database
-from tests.cli.conftest import STORE, Run, assert_refused
+from lrwd_sweep.store import Store, database, open_store
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, assert_refused
 from tests.faults import assert_finished, assert_told, stored
 
 NAME = "x"
-GRID = (
-    "grid",
-    "--lr",
-    "2^-8:2^-7",
-    "--wd",
-    "2^-8:2^-7",
-    "--seeds",
-    "1",
-    "--epochs",
-    "2",
-    "--max-lanes",
-    "1",
-    "-q",
+COMMAND = (
+    *("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "1", "--epochs", "2"),
+    *("--max-lanes", "1", "-q", "--study-name", NAME),
 )
-COMMAND = (*GRID, "--study-name", NAME)
-LANES = 4
-
-ROWS = {  # fault in the guide: the tests of what it says, by module
-    "Ctrl-C, `kill`, the terminal closes": "cli.test_kills.test_stopped_packs_continue_where_they_were",
-    "the same before or after training": "cli.test_signals.test_a_signal_ends_every_phase_by_one_line",
-    "a second signal": "cli.test_signals.test_a_second_signal_ends_training_at_once",
-    "Ctrl-Z, then `fg`": "cli.test_signals.test_ctrl_z_stops_training_and_gives_the_terminal_back_until_fg",
-    "`kill -9`, a power cut": (
-        "cli.test_kills.test_killed_sweep_goes_on_and_ends_with_the_same_bits",
-        "cli.test_injected_faults.test_no_system_call_loses_anything_when_it_is_the_last_or_fails",
-    ),
-    "a process that trains lanes is killed": (
-        "cli.test_kills.test_killed_sweep_goes_on_and_ends_with_the_same_bits"
-    ),
-    "a process that runs `--run` commands is killed": (
-        "runner.commands.test_commands.test_no_process_outlives_a_killed_or_interrupted_driver"
-    ),
-    "the disk is full": "cli.test_interruptions.test_full_disk_ends_in_one_line_and_the_command_goes_on",
-    "the store is deleted, renamed or replaced": (
-        "cli.test_interruptions.test_results_of_a_deleted_store_are_merged_and_training_goes_on",
-        "store.test_rescue.test_all_trials_of_a_store_that_is_gone_are_kept_beside_it",
-    ),
-    "the store or its folder is read-only": "store.test_database.test_file_permissions_are_explained",
-    "another program locks the store": (
-        "cli.test_interruptions.test_lock_is_waited_for_and_refused_when_it_stays",
-        "store.test_rescue.test_pack_that_cannot_be_stored_is_kept_beside_the_store",
-    ),
-    "the store is damaged": (
-        "cli.test_damaged_store.test_damaged_lanes_are_refused_until_they_are_trained_again",
-        "store.test_damage.test_damaged_bytes_are_never_read_as_other_values",
-    ),
-    "the store is on a network file system": "store.test_rescue.test_network_file_systems_are_named_once",
-    "a checkpoint is damaged": "engine.test_checkpoint.test_damaged_checkpoint_is_not_used",
-    "checkpoints of another machine or version": "engine.test_checkpoint.test_planner_sees_the_begun_packs",
-    "the same study is trained twice at once": "cli.test_kills.test_study_has_one_driver",
-    "the process that trained a study is dead": "cli.test_kills.test_study_has_one_driver",
-    "the limit of memory (`ulimit -v`) is too low": (
-        "cli.test_interruptions.test_memory_limit_and_a_deleted_directory_are_named"
-    ),
-    "the current directory is deleted": (
-        "cli.test_interruptions.test_memory_limit_and_a_deleted_directory_are_named"
-    ),
-}
-
-
-def test_every_row_of_the_guide_has_a_test() -> None:
-    page = (FOLDER / "interruptions.md").read_text(encoding="utf-8")
-    head, _, *rows = (line for line in page.splitlines() if line.startswith("|"))
-    assert [cell.strip() for cell in head.strip("|").split("|")] == [
-        *("what happens", "what you see", "what you keep", "how to go on")
-    ]
-    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
-    assert [row[0].strip() for row in cells] == [*ROWS]
-    assert all(len(row) == 4 and all(row) for row in cells)
-    for tests in ROWS.values():
-        for name in [tests] if isinstance(tests, str) else tests:
-            module, _, test = name.rpartition(".")
-            assert callable(getattr(importlib.import_module(f"tests.{module}"), test)), name
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +68,7 @@ def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, tmp_path: 
         assert_finished(folder / STORE, NAME, whole)
 
 
-def test_results_of_a_deleted_store_are_merged_and_training_goes_on(
+def test_results_of_a_deleted_store_are_kept_and_merged(
     run: Run, monkeypatch: pytest.MonkeyPatch, whole: Any
 ) -> None:
     add, packs = Store.add_trials, []
@@ -181,19 +107,26 @@ def test_lock_is_waited_for_and_refused_when_it_stays(
     assert_finished(Path(STORE), NAME, whole)
 
 
+def test_an_interrupted_comparison_is_reported_as_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lrwd_sweep.runner.runner.StudyLoop.grid", interrupted)
+        assert run("compare", "adam", "adamw", *TINY).code == 130
+    with open_store(STORE, write=False) as store:
+        assert list(store.latest()) == [ADAM, ADAMW]
+
+
 def test_memory_limit_and_a_deleted_directory_are_named(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     program = f"{shlex.quote(sys.executable)} -c 'from lrwd_sweep.cli import main; main()'"
     for shell, words in (
-        (f"ulimit -v 800000; {program} {shlex.join(COMMAND)}", "free memory, or raise the limit (ulimit -v)"),
-        (
-            f"rm -r {shlex.quote(str(gone))}; {program} {shlex.join(COMMAND)}",
-            "the current directory was deleted",
-        ),
+        ("ulimit -v 800000", "free memory, or raise the limit (ulimit -v)"),
+        (f"rm -r {shlex.quote(str(gone))}", "the current directory was deleted"),
     ):
-        found = subprocess.run(
-            ["sh", "-c", shell], cwd=gone, capture_output=True, text=True, check=False, env=os.environ
-        )
+        command = ["sh", "-c", f"{shell}; {program} {shlex.join(COMMAND)}"]
+        found = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
         assert_told(found.returncode, found.stderr, 3)
         assert re.fullmatch(rf"lrwd-sweep: .*{re.escape(words)}.*\n", found.stderr), found.stderr

@@ -1,7 +1,5 @@
 """A signal ends every phase by one line; finished packs are kept, and the same command continues."""
 
-from __future__ import annotations
-
 import os
 import select
 import signal
@@ -12,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import BEFORE, Run, ended, trials
+from tests.cli.conftest import BEFORE, ended
 from tests.faults import children
 
 LANES = 8
 LONG = ("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "2", "--epochs", "2", "--max-lanes", "2")
-
-
 WAITS = """
 import os, sys, time
 
@@ -45,7 +41,6 @@ def report(*_, **__):
     Slow()
     time.sleep(600)
 
-import lrwd_sweep.store as store
 store.open_store = report
 """
 MADE_AN_ERROR_BY_A_LIBRARY = """
@@ -55,7 +50,6 @@ def convert(*_, **__):
     except KeyboardInterrupt:
         raise RuntimeError("a callback failed") from None
 
-import lrwd_sweep.store as store
 store.open_store = convert
 """
 IN_A_CALL_THAT_DOES_NOT_RETURN = """
@@ -64,28 +58,26 @@ def report(*_, **__):
     os.write(1, b"reached\\n")
     hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
 
-import lrwd_sweep.store as store
 from lrwd_sweep.runner import signals
 store.open_store, signals.GRACE = report, 0.1
 """
+STORE = "import lrwd_sweep.store as store\n"
 LIST = ("study", "list")
-READING = "import lrwd_sweep.store as store; store.open_store = reached"
 CHOOSING = "from lrwd_sweep.runner import execution; execution.chosen = reached"
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 # The code that makes a command wait at a phase, the command, the signal, and the line that it prints.
 PHASES = {
-    "importing the command line": (IMPORTING.format(name="typer"), LIST, signal.SIGINT, "interrupted"),
-    "importing torch": (IMPORTING.format(name="torch"), LONG, signal.SIGINT, "interrupted"),
-    "choosing an engine": (CHOOSING, LONG, signal.SIGTERM, "terminated"),
-    "reading": (READING, LIST, signal.SIGTERM, "terminated"),
-    "a destructor": (IN_A_DESTRUCTOR, LIST, signal.SIGINT, "interrupted"),
-    "a library's callback": (MADE_AN_ERROR_BY_A_LIBRARY, LIST, signal.SIGTERM, "terminated"),
+    "importing the command line": (IMPORTING.format(name="typer"), LIST, INT, "interrupted"),
+    "importing torch": (IMPORTING.format(name="torch"), LONG, INT, "interrupted"),
+    "choosing an engine": (CHOOSING, LONG, TERM, "terminated"),
+    "reading": (f"{STORE}store.open_store = reached", LIST, TERM, "terminated"),
+    "a destructor": (STORE + IN_A_DESTRUCTOR, LIST, INT, "interrupted"),
+    "a library's callback": (STORE + MADE_AN_ERROR_BY_A_LIBRARY, LIST, TERM, "terminated"),
     "a call that does not return": (
-        IN_A_CALL_THAT_DOES_NOT_RETURN,
-        LIST,
-        signal.SIGHUP,
+        *(STORE + IN_A_CALL_THAT_DOES_NOT_RETURN, LIST, HUP),
         "the terminal was closed",
     ),
-    "the very end": ("import atexit; atexit.register(reached)", ("convert", "--help"), signal.SIGTERM, ""),
+    "the very end": ("import atexit; atexit.register(reached)", ("convert", "--help"), TERM, ""),
 }
 SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"  # cursor
 IGNORING = ("sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh")  # as a shell's job in the background
@@ -110,54 +102,17 @@ def wait_until_reached(started: subprocess.Popen[str], word: str = "reached") ->
         pytest.fail(f"it ended before it was there: {ended(started).err}")
 
 
-STORING = """
-from lrwd_sweep.runner import signals
-from lrwd_sweep.store import Store
-add = Store.add_trials
-
-def add_and_wait(*given):
-    add(*given)
-    os.write(1, b"reached\\n")
-    while not signals.asked():
-        time.sleep(0.01)
-
-Store.add_trials = add_and_wait
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_keeps_its_packs_and_continues(run: Run, number: signal.Signals) -> None:
-    started = waiting(STORING, *LONG)
-    started.send_signal(number)
-    found = ended(started)
-    assert found.code == 128 + number
-    assert found.out == ""
-    assert found.err.splitlines()[-1] == (
-        f"lrwd-sweep: stopped by {number.name}; all work is kept, the same command continues"
-    )
-    kept = trials()
-    assert len(kept) == 2  # a whole pack
-    again = run(*LONG)
-    assert again.code == 0
-    assert f"{len(kept)} of {LANES} lanes are in the store" in again.err
-    completed = trials()
-    assert {lane: completed[lane] for lane in kept} == kept
-    assert run(*LONG, "--storage", "whole.db").code == 0
-    assert completed == trials("whole.db")
-
-
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_signal_ends_every_phase_by_one_line(phase: str) -> None:
-    code, command, number, word = PHASES[phase]
-    started = waiting(code, *command, ignoring=phase.startswith("importing"))
-    started.send_signal(number)
-    found = ended(started)
-    said = [line for line in found.err.splitlines() if not BEFORE.match(line)]
-    assert (found.code, said) == (128 + number, [f"lrwd-sweep: {word}"] if word else [])
+def test_a_signal_ends_every_phase_by_one_line() -> None:
+    for phase, (code, command, number, word) in PHASES.items():
+        started = waiting(code, *command, ignoring=phase.startswith("importing"))
+        started.send_signal(number)
+        found = ended(started)
+        said = [line for line in found.err.splitlines() if not BEFORE.match(line)]
+        assert (found.code, said) == (128 + number, [f"lrwd-sweep: {word}"] if word else []), phase
 
 
 TRAINING = """
-from lrwd_sweep.runner.executors import threads
+from lrwd_sweep.runner.executors import local
 
 def train(job, splits, on_epoch, should_stop):
     os.write(1, b"reached\\n")
@@ -166,7 +121,7 @@ def train(job, splits, on_epoch, should_stop):
     os.write(1, b"stopping\\n")
     time.sleep(600)
 
-threads.train_pack = train
+local.train_pack = train
 """
 
 

@@ -1,10 +1,9 @@
 """Packs are planned, train side by side, are retried if lost, and stop when asked."""
 
-import os
 import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
-from lrwd_sweep.runner.executors import processes
-from lrwd_sweep.runner.executors.threads import Threads
+from lrwd_sweep.runner.executors import local
+from lrwd_sweep.runner.executors.local import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
+from lrwd_sweep.spec.job import Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
 from tests.runner import strange
@@ -39,21 +38,15 @@ def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
     return found
 
 
-def _trials(
-    on: Execution, todo: dict[int, list[Cell]], max_lanes: int | None = None
-) -> dict[tuple[Cell, int], Trial]:
-    events = on.train(ADAMW, on.plan(todo, max_lanes))
-    done = [event for event in events if isinstance(event, PackDone)]
-    return {(trial.cell, trial.seed): trial for event in done for trial in event.trials}
-
-
-def _cells(count: int) -> list[Cell]:
-    return [Cell(1 + k, 1) for k in range(count)]
+def _cells(on: Execution, cells: Sequence[Cell]) -> set[Cell]:
+    """Return the cells that train to their end."""
+    events = on.train(ADAMW, on.plan({0: cells}))
+    return {trial.cell for event in events if isinstance(event, PackDone) for trial in event.trials}
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(1, 200), min_size=1, max_size=5), st.integers(1, 64))
 def test_plan_holds_every_lane_once_in_packs_of_similar_size(sizes: dict[int, int], lanes: int) -> None:
-    todo = {seed: _cells(size) for seed, size in sizes.items()}
+    todo = {seed: [Cell(1 + k, 1) for k in range(size)] for seed, size in sizes.items()}
     packs = plan(todo, lanes)
     planned = [(cell, pack.seed) for pack in packs for cell in pack.cells]
     assert sorted(planned) == sorted((cell, seed) for seed, found in todo.items() for cell in found)
@@ -89,15 +82,15 @@ def test_lanes_train_in_threads_if_no_process_starts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
-    module, todo = _on_two_cores(f"{strange.__name__}:Net"), {0: CELLS[:2]}
+    module = _on_two_cores(f"{strange.__name__}:Net")
     ended = "a process for lanes ended at its start (exit status 3)"
     for target, name, value, why in (
         (sys, "executable", "", "a process of its own needs a POSIX"),
-        (processes, "_begin", strange.refuse_to_begin, ended),
+        (local, "_begin", strange.refuse_to_begin, ended),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
-            assert _trials(module, todo).keys() == {(cell, 0) for cell in CELLS[:2]}
+            assert _cells(module, CELLS[:2]) == set(CELLS[:2])
         assert caplog.messages[-1].startswith(f"no further process could be started ({why}")
         assert caplog.messages[-1].endswith("lanes train in this one, which is slower")
     module.processes.close()
@@ -108,8 +101,8 @@ class _Losing:
 
     free = 1
 
-    def __init__(self, is_lost: Callable[[Pack], bool], reason: str) -> None:
-        self.is_lost, self.reason = is_lost, reason
+    def __init__(self, is_lost: Callable[[Pack], bool], lost: PackLost) -> None:
+        self.is_lost, self.lost = is_lost, lost
         self.submitted: list[Pack] = []
         self.left: deque[Pack] = deque()
 
@@ -120,7 +113,7 @@ class _Losing:
     def events(self) -> Sequence[Event]:
         pack = self.left.popleft()
         if self.is_lost(pack):
-            return [PackLost(pack, self.reason, out_of_memory=self.reason == "full")]
+            return [replace(self.lost, pack=pack)]
         return [PackDone(pack, [Trial(cell, 0, Status.COMPLETE) for cell in pack.cells])]
 
     def cancel(self) -> None:
@@ -130,76 +123,28 @@ class _Losing:
 
 
 def test_lost_packs_are_trained_again_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    ill = CELLS[0]
-
-    def large(pack: Pack) -> bool:
-        return len(pack.cells) > 2
-
-    def of_ill(pack: Pack) -> bool:
-        return ill in pack.cells
-
-    for is_lost, reason, lanes, failed, attempts in (
-        (large, "killed", 4, set(), {4: 1, 2: 2}),
-        (large, "full", 4, set(), {4: 1, 2: 2}),
-        (of_ill, "killed", 4, {ill}, {4: 1, 2: 2, 1: 2}),
-        (of_ill, "killed", 1, {ill}, {1: ATTEMPTS}),
-        (of_ill, "full", 1, {ill}, {1: 1}),  # without room one attempt is enough
+    pack, ill = Pack(tuple(CELLS[:4]), 0), CELLS[0]
+    killed, full, gone = (
+        PackLost(pack, "why", out_of_memory=full, whole=whole)
+        for full, whole in ((False, False), (True, False), (False, True))
+    )
+    for is_lost, event, lanes, failed, attempts in (
+        (lambda pack: len(pack.cells) > 2, killed, 4, set(), {4: 1, 2: 2}),
+        (lambda pack: len(pack.cells) > 2, full, 4, set(), {4: 1, 2: 2}),
+        (lambda pack: len(pack.cells) > 2, gone, 4, set(), {4: ATTEMPTS, 2: 2}),  # first as it is
+        (lambda pack: ill in pack.cells, killed, 4, {ill}, {4: 1, 2: 2, 1: 2}),
+        (lambda pack: ill in pack.cells, gone, 2, {ill}, {2: ATTEMPTS, 1: 1 + ATTEMPTS}),
+        (lambda pack: ill in pack.cells, killed, 1, {ill}, {1: ATTEMPTS}),
+        (lambda pack: ill in pack.cells, full, 1, {ill}, {1: 1}),  # without room one attempt is enough
     ):
-        losing, on = _Losing(is_lost, reason), _on_two_cores()
+        losing, on = _Losing(is_lost, event), _on_two_cores()
         monkeypatch.setattr(on, "_open", lambda _, losing=losing: losing)
-        events = list(on.train(ADAMW, [Pack(tuple(CELLS[:lanes]), 0)]))
+        events = list(on.train(ADAMW, [Pack(pack.cells[:lanes], 0)]))
         trials = [trial for event in events if isinstance(event, PackDone) for trial in event.trials]
         assert {trial.cell for trial in trials} == set(CELLS[:lanes]), attempts
         lost = {trial.cell: trial.detail for trial in trials if trial.status is Status.FAILED}
-        assert lost == dict.fromkeys(failed, reason), attempts
+        assert lost == dict.fromkeys(failed, "why"), attempts
         assert Counter(len(pack.cells) for pack in losing.submitted) == attempts
-
-
-def test_a_pack_of_a_lost_machine_is_trained_again_whole_before_it_is_halved() -> None:
-    pack = Pack(tuple(CELLS[:4]), 0)
-    for cells, attempt, full, again in (
-        (4, 1, False, ([4], 2)),
-        (4, ATTEMPTS, False, ([2, 2], 1)),
-        (1, 2, False, ([1], ATTEMPTS)),
-        (1, ATTEMPTS, False, ([], ATTEMPTS)),
-    ):
-        event = PackLost(Pack(pack.cells[:cells], 0), "gone", out_of_memory=full, whole=True)
-        parts, number = execution._again(event, attempt)
-        assert ([len(part.cells) for part in parts], number) == again, (cells, attempt)
-
-
-def test_a_killed_process_costs_only_its_own_pack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(strange.HOME, str(os.getpid()))
-    monkeypatch.setenv(strange.MARKS, str(tmp_path))
-    on = _on_two_cores(f"{strange.__name__}:MortalOnce", epochs=9)
-    events = list(on.train(ADAMW, on.plan({0: CELLS[:2], 1: CELLS[:2]})))
-    on.processes.close()
-    (lost,) = (event for event in events if isinstance(event, PackLost))
-    assert lost.reason == "a process that trained lanes ended (SIGKILL)"
-    for done in (event for event in events if isinstance(event, PackDone)):
-        epochs = [event.epoch for event in events if isinstance(event, EpochDone) and event.pack == done.pack]
-        assert epochs == list(range(1, 10))
-    found = {(t.cell, t.seed): t for event in events if isinstance(event, PackDone) for t in event.trials}
-    assert found.keys() == {(cell, seed) for cell in CELLS[:2] for seed in (0, 1)}
-    on.places = (CPU,)
-    assert found == _trials(on, {0: CELLS[:2], 1: CELLS[:2]})  # in a thread of this process
-
-
-def test_max_lanes_bounds_the_packs_and_changes_no_result() -> None:
-    on, todo = _on_two_cores(), {0: CELLS, 1: CELLS}
-    assert max(len(pack.cells) for pack in on.plan(todo, max_lanes=2)) == 2
-    assert _trials(on, todo, max_lanes=2) == _trials(on, todo)
-
-
-def test_stop_keeps_what_was_yielded_and_ends_every_thread() -> None:
-    on = _on_two_cores(epochs=40)
-    packs = on.plan(dict.fromkeys(range(6), CELLS), max_lanes=3)
-    done: list[PackDone] = []
-    events = on.train(ADAMW, packs, lambda: bool(done))
-    with pytest.raises(Stopped):
-        done.extend(event for event in events if isinstance(event, PackDone))
-    assert 1 <= len(done) < len(packs)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lanes")]
 
 
 def test_only_cores_with_room_for_a_lane_train(

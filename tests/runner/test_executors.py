@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +19,14 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
 from lrwd_sweep.errors import HostError
+from lrwd_sweep.runner.cluster import prepare_ray
 from lrwd_sweep.runner.executors import Executor
-from lrwd_sweep.runner.executors.processes import Processes
+from lrwd_sweep.runner.executors.local import Processes, Threads
 from lrwd_sweep.runner.executors.ray import RayCluster
-from lrwd_sweep.runner.executors.threads import Threads
-from lrwd_sweep.runner.head import prepare_ray
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, ExecutorChoice, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
+from tests.faults import assert_ended
 from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
@@ -37,15 +36,28 @@ NET = f"{strange.__name__}:Net"
 
 
 def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
-    engine = {"mlp-norm": "auto", "cnn": "vmap"}.get(net, "loop")
+    engine = "auto" if net == "mlp-norm" else "loop"
     return Job(ADAMW, Task(net=net, epochs=epochs, engine=engine), Pack(CELLS, seed))
 
 
-def until_done(executor: Executor) -> list[Event]:
-    found: list[Event] = []
-    while not found or isinstance(found[-1], EpochDone):
-        found += [event for event in executor.events() if not isinstance(event, ClusterState)]
-    return found
+def train(executor: Executor, *jobs: Job) -> tuple[list[list[int]], list[Event]]:
+    """Train jobs of the seeds 0, 1, … to their ends; return the epochs of each, and its last event."""
+    for each in jobs:
+        executor.submit(each)
+    epochs: list[list[int]] = [[] for _ in jobs]
+    ends: dict[int, Event] = {}
+    while len(ends) < len(jobs):
+        for event in executor.events():
+            if isinstance(event, EpochDone):
+                assert len(event.metrics["val_loss"]) == len(CELLS)
+                epochs[event.pack.seed].append(event.epoch)
+            elif not isinstance(event, ClusterState):
+                ends[event.pack.seed] = event
+    return epochs, [ends[seed] for seed in range(len(jobs))]
+
+
+def assert_all_told(executor: Executor, epochs: list[int]) -> None:
+    assert epochs == [1, 2, 3] or (isinstance(executor, RayCluster) and epochs[0] == 1)  # it leaves some out
 
 
 @pytest.fixture(scope="module")
@@ -98,65 +110,53 @@ class TestEveryExecutor:
     def test_trains_lanes_to_the_bits_of_one_thread_and_reports_every_epoch(
         self, executor: Executor, splits: Splits
     ) -> None:
-        for net in ("mlp-norm", "cnn", NET):  # native, stacked, and a module per lane
+        for net in ("mlp-norm", NET):  # native, and a module per lane
             pair = [job(net, seed) for seed in (0, 1)]
             watch = lambda *_: None, lambda: False
             with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
                 alone = [thread.submit(train_pack, each, splits, *watch).result() for each in pair]
-            assert executor.free == 2
-            for each in pair:
-                executor.submit(each)
-            assert executor.free == 0
-            trials: dict[int, Sequence[Trial]] = {}
-            epochs: dict[int, list[int]] = {0: [], 1: []}
-            while len(trials) < 2:
-                for event in executor.events():
-                    if isinstance(event, EpochDone):
-                        assert len(event.metrics["val_loss"]) == len(CELLS)
-                        epochs[event.pack.seed].append(event.epoch)
-                    elif isinstance(event, PackDone):
-                        seen = epochs[event.pack.seed]
-                        assert seen == [1, 2, 3] or (isinstance(executor, RayCluster) and seen[0] == 1)
-                        trials[event.pack.seed] = event.trials
-            assert [trials[0], trials[1]] == alone, net
+            epochs, done = train(executor, *pair)
+            assert done == [PackDone(each.pack, trials) for each, trials in zip(pair, alone, strict=True)], (
+                net
+            )
+            for each in epochs:
+                assert_all_told(executor, each)
 
     def test_cancel_stops_jobs_and_leaves_the_slots_usable(self, executor: Executor) -> None:
+        assert executor.free == 2
         for seed in (0, 1):
             executor.submit(job(seed=seed, epochs=1_000_000))
+        assert executor.free == 0
         while not any(isinstance(event, EpochDone) for event in executor.events()):
             pass
         executor.cancel()
         assert executor.free == 2
-        executor.submit(job())
-        *epochs, done = until_done(executor)
+        (epochs,), (done,) = train(executor, job())
         assert isinstance(done, PackDone)
-        assert len(epochs) == 3 or isinstance(executor, RayCluster)  # which leaves some out
+        assert_all_told(executor, epochs)
 
-    def test_reports_a_pack_whose_process_ended_as_lost(self, executor: Executor, marks: Path) -> None:
+    def test_a_process_that_ends_loses_only_its_own_pack(self, executor: Executor, marks: Path) -> None:
         if isinstance(executor, Threads):
             pytest.skip("its packs have no process of their own")
         (marks / "died").unlink(missing_ok=True)
-        executor.submit(job(f"{strange.__name__}:MortalOnce"))
-        lost = until_done(executor)[-1]
+        mortal, other = job(f"{strange.__name__}:MortalOnce"), job(seed=1)
+        (_, epochs), (lost, done) = train(executor, mortal, other)
         assert isinstance(lost, PackLost)
         assert not lost.out_of_memory
         assert re.search(r"ended \(SIGKILL\)|its process ended", lost.reason)
         assert lost.whole == isinstance(executor, RayCluster)
-        executor.submit(job(f"{strange.__name__}:MortalOnce"))
-        assert isinstance(until_done(executor)[-1], PackDone)
-        assert executor.free == 2
+        assert isinstance(done, PackDone)
+        assert_all_told(executor, epochs)
+        assert isinstance(train(executor, mortal)[1][0], PackDone)
 
-    def test_reports_a_pack_without_room_as_lost(self, executor: Executor) -> None:
-        executor.submit(job(f"{strange.__name__}:Full"))
-        lost = until_done(executor)[-1]
-        assert isinstance(lost, PackLost)
-        assert lost.out_of_memory
-        assert lost.reason == f"cpu has no room for one lane of {strange.__name__}:Full"
-        assert executor.free == 2
-
-    def test_raises_an_error_of_user_code_as_one_line(self, executor: Executor) -> None:
-        executor.submit(job(f"{strange.__name__}:Faulty"))
-        assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", until_done, executor)
+    def test_reports_a_pack_without_room_as_lost_and_raises_errors_of_user_code(
+        self, executor: Executor
+    ) -> None:
+        _, (lost,) = train(executor, full := job(f"{strange.__name__}:Full"))
+        reason = f"cpu has no room for one lane of {strange.__name__}:Full"
+        assert lost == PackLost(full.pack, reason, out_of_memory=True)
+        faulty = job(f"{strange.__name__}:Faulty")
+        assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", train, executor, faulty)
         assert executor.free == 2
 
 
@@ -165,61 +165,44 @@ def test_commands_and_functions_run_on_a_cluster(
 ) -> None:
     assert cluster.slots == 2  # a Ray that this process has begun is used
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "train.py").write_text(SCRIPT_OF_LANE)
+    script = "import os, sys; print('val_loss:', sum(map(float, sys.argv[1:4]))); os.stat(sys.argv[4])"
+    (tmp_path / "train.py").write_text(script)
+    axes: dict[str, Any] = {"lr": [0.1, 0.2], "weight_decay": [0.01, 0.1], "seeds": 2, "progress": False}
     offset = 0.5  # the function is sent with what it refers to
-    ways: dict[str, Any] = {
-        "run": f"{sys.executable} train.py {{lr}} {{weight_decay}} {{seed}} {{out}}",
-        "objective": lambda lr, weight_decay, seed: {"val_loss": lr + weight_decay + seed + offset},
+    ways: dict[str, dict[str, Any]] = {
+        "run": {"run": f"{sys.executable} train.py {{lr}} {{weight_decay}} {{seed}} {{out}}", "read": "auto"},
+        "function": {"objective": lambda lr, weight_decay, seed: lr + weight_decay + seed + offset},
     }
-    for way, thing in ways.items():
-        found = [
+    for name, way in ways.items():
+        here, there = (
             lrwd_sweep.sweep(
-                "adamw:lr-scaled",
-                **AXES,
-                storage=f"{way}-{executor}.db",
-                progress=False,
-                executor=executor,
-                **{way: thing},
+                "adamw:lr-scaled", storage=f"{name}-{each}.db", executor=each, **way, **axes
             ).frame
-            for executor in ("auto", "ray")
-        ]
-        assert found[0].equals(found[1]), way
-        assert len(found[0]) == 8
+            for each in ("auto", "ray")
+        )
+        assert here.equals(there), name
+        assert len(here) == 8
     faulty = f"{sys.executable} -c raise(SystemExit(3)) {{lr}} {{weight_decay}} {{seed}}"
-    where: dict[str, Any] = {"storage": "f.db", "executor": "ray", "progress": False}
     with pytest.raises(HostError, match="the first run failed: exit status 3; nothing else was started"):
-        lrwd_sweep.sweep("adamw:lr-scaled", run=faulty, **AXES, **where)
-
-
-AXES: dict[str, Any] = {"lr": [0.1, 0.2], "weight_decay": [0.01, 0.1], "seeds": 2}
-SCRIPT_OF_LANE = """
-import json, os, sys
-
-lr, weight_decay, seed = map(float, sys.argv[1:4])
-assert os.path.isdir(sys.argv[4])
-for step in (1, 2):
-    with open(os.environ["LRWD_RESULT"], "a") as file:
-        print(json.dumps({"step": step, "val_loss": lr + weight_decay + seed + 1 / step}), file=file)
-"""
+        lrwd_sweep.sweep("adamw:lr-scaled", run=faulty, storage="f.db", executor="ray", **axes)
 
 
 @pytest.mark.slow
 def test_a_pack_costs_the_driver_little(cluster: RayCluster, splits: Splits) -> None:
     """Prints bytes and processor time of the driver per pack, and the GPUs that this feeds; see with -s."""
     cells = tuple(Cell(lr / 64, decay / 8) for lr in range(1, 9) for decay in range(1, 5))  # 32
-    whole = Job(ADAMW, Task(epochs=60), Pack(cells, 0))
+    whole, small = (Job(ADAMW, Task(epochs=k), Pack(cells[:n], 0)) for k, n in ((60, 32), (1, 1)))
     result = train_pack(whole, splits, lambda *_: None, lambda: False)
     sent, received = (len(pickle.dumps(value)) for value in (whole, PackDone(whole.pack, result)))
-    count, small = 60, Job(ADAMW, Task(epochs=1), Pack(cells[:1], 0))
-    done, left, began = 0, count, 0.0
-    while done < count:
-        if done == 10:  # the processes have started
+    done, left, began = 0, 60, 0.0
+    while done < 60:
+        if done >= 10:  # the processes have started
             began = began or time.process_time()
         while left and cluster.free:
             cluster.submit(small)
             left -= 1
         done += sum(isinstance(event, PackDone) for event in cluster.events())
-    seconds = (time.process_time() - began) / (count - 10)
+    seconds = (time.process_time() - began) / 50
     print(  # noqa: T201
         f"\n{sent} bytes out, {received} bytes back for 32 lanes of 60 epochs; {1000 * seconds:.2f} ms of "
         f"the driver per pack: {1 / seconds:.0f} packs/s, {600 / seconds:.0f} GPUs at 10-minute packs"
@@ -228,30 +211,21 @@ def test_a_pack_costs_the_driver_little(cluster: RayCluster, splits: Splits) -> 
     assert received < 2_000_000
 
 
-class TestProcesses:
-    def test_refuse_changed_user_code_and_hide_output(
-        self, warm: Processes, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        asked = job()
-        warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
-        assert_raises(rf"^net='{NET}' has changed since this training began", until_done, warm)
-        warm.submit(job(f"{strange.__name__}:Loud"))
-        assert isinstance(until_done(warm)[-1], PackDone)
-        assert capfd.readouterr() == ("", "")
-
-    def test_are_kept_for_the_next_study(self, warm: Processes, splits: Splits) -> None:
-        for seed in (0, 1):
-            warm.submit(job(seed=seed))
-        until_done(warm)
-        warm.cancel()
-        before = [slot.process for slot in warm._slots]
-        warm.prepare([CPU], splits)
-        assert [slot.process for slot in warm._slots] == before[:1]
-        assert before[1] is not None
-        while before[1].exitcode is None:  # another thread may reap it first, and note the code later
-            before[1].join(0.1)
-        warm.prepare([CPU, CPU], splits)
-        assert [slot.process for slot in warm._slots] == [before[0], None]
+def test_processes_refuse_changed_user_code_hide_output_and_are_kept_for_the_next_study(
+    warm: Processes, splits: Splits, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changed = replace(job(), task=replace(job().task, code=((NET, "another"),)))
+    assert_raises(rf"^net='{NET}' has changed since this training began", train, warm, changed)
+    train(warm, job(f"{strange.__name__}:Loud"), job(seed=1))
+    assert capfd.readouterr() == ("", "")
+    before = [slot.process for slot in warm._slots]
+    warm.prepare([CPU], splits)
+    assert [slot.process for slot in warm._slots] == before[:1]
+    assert before[1] is not None
+    while before[1].exitcode is None:  # another thread may reap it first, and note the code later
+        before[1].join(0.1)
+    warm.prepare([CPU, CPU], splits)
+    assert [slot.process for slot in warm._slots] == [before[0], None]
 
 
 SCRIPT = """
@@ -259,13 +233,10 @@ import json, multiprocessing, numba, numpy, random, sys, torch
 import lrwd_sweep
 
 print("the script runs", flush=True)
-for epochs in (1, 1_000_000):
-    found = lrwd_sweep.sweep(
-        net="./nets/own_net.py:make", engine="loop", lr=[0.1, 0.2], weight_decay=[0.01, 0.1], seeds=1,
-        epochs=epochs, storage="a.db", progress=False, max_lanes=1,
-    )
-    print(len(found.frame), flush=True)
-    sys.stdin.readline()
+lrwd_sweep.sweep(
+    net="./nets/own_net.py:make", engine="loop", lr=[0.1, 0.2], weight_decay=[0.01, 0.1], seeds=1,
+    epochs=1_000_000, progress=False, max_lanes=1,
+)
 """
 OWN_NET = """
 import os
@@ -298,35 +269,15 @@ def test_a_script_without_main_guard_runs_once_and_its_processes_end_with_it(tmp
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        stdin=subprocess.PIPE,
         text=True,
     ) as script:
-        assert script.stdin is not None
-        assert script.stdout is not None
-        assert [script.stdout.readline() for _ in range(2)] == ["the script runs\n", "4\n"]
-        first = _pids(tmp_path)
-        print(file=script.stdin, flush=True)
-        while len(started := _pids(tmp_path) - first) < 2:
+        started: set[str] = set()
+        while script.poll() is None and len(started) < 2:
             time.sleep(0.05)
+            started = {path.name.removeprefix("process-") for path in tmp_path.glob("process-*")}
+            started.discard(str(script.pid))
         script.kill()
-        rest = script.communicate()
-    assert rest == ("", "")
+        found = script.communicate()
+    assert found == ("the script runs\n", "")
     assert not marker.exists()
-    assert all(_ends(pid) for pid in started)
-
-
-def _pids(folder: Path) -> set[int]:
-    return {int(path.name.removeprefix("process-")) for path in folder.glob("process-*")}
-
-
-def _ends(pid: int) -> bool:
-    """Wait for the end of a process of which another one reads the exit status."""
-    for _ in range(300):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.1)
-    return False
+    assert_ended(started)

@@ -33,16 +33,12 @@ def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
     return propose_cells(LATTICE, trials, count, seeds=SEEDS, metric="val_loss", seed=seed)
 
 
-def searched(batches: int, count: int) -> list[Trial]:
-    trials: list[Trial] = []
-    for _ in range(batches):
-        trials += trained(propose(trials, count))
-    return trials
-
-
 @pytest.fixture(scope="module")
 def told() -> list[Trial]:
-    return searched(6, 24)
+    trials: list[Trial] = []
+    for _ in range(6):
+        trials += trained(propose(trials, 24))
+    return trials
 
 
 def nearest(cells: list[Cell]) -> float:
@@ -65,15 +61,8 @@ def test_a_batch_is_spread_out(told: list[Trial], monkeypatch: pytest.MonkeyPatc
     for trials in ([], told[:48], told, diverged):
         batch = propose(trials, 44)
         assert nearest(batch) >= sampler.SEPARATION
-        for cell in batch:
-            assert 2.0**-13 <= cell.lr <= 2.0**-3
-            assert 2.0**-11 <= cell.weight_decay <= 2.0**-1
-    spread = nearest(propose(told, 44))
-    tpe = optuna.samplers.TPESampler
-    with monkeypatch.context() as patch:
-        patch.setattr(sampler, "SEPARATION", 0.0)
-        patch.setattr(optuna.samplers, "TPESampler", lambda seed: tpe(seed=seed, constant_liar=False))
-        assert nearest(propose(told, 44)) < spread / 3
+        assert all(2.0**-13 <= cell.lr <= 2.0**-3 for cell in batch)
+        assert all(2.0**-11 <= cell.weight_decay <= 2.0**-1 for cell in batch)
     monkeypatch.setattr(sampler, "SEPARATION", 2.0)  # farther than any two cells of the box can be
     assert len(set(propose([], 5))) == 5
 
@@ -83,13 +72,12 @@ def test_proposals_follow_from_trials_and_seed(told: list[Trial], capfd: pytest.
     first = propose([], 4)
     assert not set(first) & set(propose(trained(first), 4))
     assert propose(trained([Cell(1.0, 10.0)]), 2)  # outside the box
-    grid_cells(LATTICE)
+    assert grid_cells(LATTICE) == sorted(LATTICE.cells())
     assert capfd.readouterr() == ("", "")
 
 
-def test_search_draws_near_the_minimum_and_away_from_divergence() -> None:
-    trials = searched(5, 16)
-    first, last = (sum(t.metrics["val_loss"] for t in part) for part in (trials[:32], trials[-32:]))
+def test_search_draws_near_the_minimum_and_away_from_divergence(told: list[Trial]) -> None:
+    first, last = (sum(t.metrics["val_loss"] for t in part) for part in (told[:48], told[-48:]))
     assert last < first / 3
     cells = propose([], 40)
     torn = [Trial(t.cell, t.seed, Status.DIVERGED) if t.cell.lr > 2.0**-8 else t for t in trained(cells)]
@@ -105,9 +93,6 @@ def test_an_unfinished_cell_counts_as_running(told: list[Trial]) -> None:
         return sum(nearest([corner, cell]) < 0.2 for cell in propose(told[:96] + trials, 16))
 
     assert visits([best]) == 0 < visits([best, second])
-    begun = propose(told, 24)
-    following = propose(told + trained(begun, seeds=(0,)), 24)
-    assert min(nearest([a, b]) for a in begun for b in following) > 0.005
     # TPE draws at random until it was told ten cells, so that one more or less shows.
     nine, cell = trained(propose([], 9)), Cell(2.0**-7, 2.0**-5)
     half = trained([cell], seeds=(0,))

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from lrwd_sweep.engine.checkpoint import Checkpoints, State, find
 from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import StoreError
 from lrwd_sweep.runner import execution
+from lrwd_sweep.runner.cluster import store_packs, study_key, write_pack
 from lrwd_sweep.runner.execution import Execution, estimate
-from lrwd_sweep.runner.spool import store_packs, study_key, write_pack
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
@@ -35,6 +34,7 @@ from lrwd_sweep.spec.job import (
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store
+from tests.specs import spec
 
 LATTICE = Lattice((0.005, 0.01, 0.02), (0.001, 0.01))
 CELLS = list(LATTICE.cells())
@@ -80,7 +80,10 @@ def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]
 
 
 def _points(store: Store) -> dict[Cell, set[int]]:
-    return {cell: {seed for c, seed in _results(store) if c == cell} for cell, _ in _results(store)}
+    found: dict[Cell, set[int]] = {}
+    for cell, seed in _results(store):
+        found.setdefault(cell, set()).add(seed)
+    return found
 
 
 def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Store) -> None:
@@ -107,7 +110,8 @@ def test_grid_trains_only_missing_lanes(store: Store) -> None:
     loop, log = _loop(store)
     loop.grid()
     assert log.lanes == 11  # a failed lane trains again, a diverged one does not
-    before = _results(store)
+    before, seconds = _results(store), store.get_study("study").seconds
+    assert seconds > 0
     assert before.keys() == {(cell, seed) for cell in CELLS for seed in SPEC.seeds}
     assert before.pop((CELLS[1], 0)).status is Status.DIVERGED
     for trial in before.values():
@@ -123,25 +127,20 @@ def test_grid_trains_only_missing_lanes(store: Store) -> None:
     assert log.lanes == 8 * 3 - 12
     after = _results(store)
     assert {lane: after[lane] for lane in before} == before
+    assert store.get_study("study").seconds > seconds, "times add up"
 
 
 def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
     _loop(store, name="whole")[0].grid()
-    for packs_before in (1, 3):
-        loop, log = _loop(store, max_lanes=2)
-
-        def should_stop(log: Log = log, most: int = packs_before) -> bool:
-            return log.done >= most
-
-        with pytest.raises(Stopped):
-            replace(loop, should_stop=should_stop).grid()
-        kept = len(store.trials("study"))
-        assert 0 < kept < 12
-        resumed, log = _loop(store, max_lanes=5)
-        resumed.grid()
-        assert log.lanes == 12 - kept
-        assert _results(store) == _results(store, "whole")
-        store.delete_study("study")
+    loop, log = _loop(store, max_lanes=2)
+    with pytest.raises(Stopped):
+        replace(loop, should_stop=lambda: log.done >= 2).grid()
+    kept = len(store.trials("study"))
+    assert 0 < kept < 12
+    resumed, log = _loop(store, max_lanes=5)
+    resumed.grid()
+    assert log.lanes == 12 - kept
+    assert _results(store) == _results(store, "whole")
 
 
 def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,82 +174,62 @@ def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> Non
     assert max(of_first_seed) <= 3  # a quarter of the points at a time
 
 
-@contextmanager
-def _beside(loop: StudyLoop, others: dict[int, Sequence[Trial]]) -> Iterator[None]:
-    """Let another process store lanes before the study's n-th pack is stored."""
-    add, number = loop.store.add_trials, itertools.count()
-
-    def add_beside(*given: Any) -> list[Any]:
-        add(loop.name, others.get(next(number), []))
-        return add(*given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.store, "add_trials", add_beside)
-        yield
-
-
-def _theirs(cells: Sequence[Cell], seed: int) -> list[Trial]:
-    """Make lanes that are known by their detail as another process's."""
-    return [Trial(cell, seed, Status.DIVERGED, detail="theirs") for cell in cells]
-
-
 def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     _loop(store, name="alone")[0].grid()
-    loop, _ = _loop(store, max_lanes=2)
-    with _beside(loop, {0: _theirs(CELLS[:3], 0)}):
-        loop.grid()
-    found, alone = _results(store), _results(store, "alone")
-    assert found.keys() == alone.keys()
-    for cell, seed in found:
-        is_theirs = seed == 0 and cell in CELLS[:3]
-        assert found[cell, seed].detail == "theirs" if is_theirs else found[cell, seed] == alone[cell, seed]
-    assert len([text for text in caplog.messages if "another process trains study too" in text]) == 1
-    store.delete_study("study")
+    alone, add = _results(store, "alone"), store.add_trials
 
-    loop, _ = _loop(store, TPE)
-    with _beside(loop, {1: _theirs([Cell(0.01, 0.005)], 0)}):
-        loop.tpe(6)
+    def beside(cells: Sequence[Cell], pack: int) -> None:
+        """Let another process store lanes of seed 0 before the n-th pack of this one is stored."""
+        theirs, number = (
+            [Trial(cell, 0, Status.DIVERGED, detail="theirs") for cell in cells],
+            itertools.count(),
+        )
+
+        def add_beside(*given: Any) -> list[Any]:
+            add("study", theirs if next(number) == pack else [])
+            return add(*given)
+
+        patch.setattr(store, "add_trials", add_beside)
+
+    with pytest.MonkeyPatch.context() as patch:
+        beside(CELLS[:3], 0)
+        _loop(store, max_lanes=2)[0].grid()
+        found = _results(store)
+        theirs = {lane for lane, trial in found.items() if trial.detail == "theirs"}
+        assert theirs == {(cell, 0) for cell in CELLS[:3]}
+        assert {lane: trial for lane, trial in found.items() if lane not in theirs} == {
+            lane: trial for lane, trial in alone.items() if lane not in theirs
+        }
+        assert len([text for text in caplog.messages if "another process trains study too" in text]) == 1
+        store.delete_study("study")
+        beside([Cell(0.01, 0.005)], 1)
+        _loop(store, TPE)[0].tpe(6)
     assert len(_points(store)) >= 6
     assert all(seeds == {0, 1} for seeds in _points(store).values())
-
-
-def _begin_anew(store: Store, spec: StudySpec | None) -> None:
-    store.delete_study("study")
-    if spec is not None:
-        store.begin_study("study", spec)
 
 
 def test_a_study_deleted_or_begun_anew_during_training_gets_no_lanes_of_the_old_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(SPEC, task=Task(epochs=1))
-    another = r"another specification \(epochs: 1, 2:"
-    for meanwhile, message in ((None, "was deleted while"), (other, another)):
+    for meanwhile, message in (
+        (None, "was deleted while"),
+        (other, r"another specification \(epochs: 1, 2:"),
+    ):
         loop, _ = _loop(store)
         train = loop.execution.train
 
-        def interrupted(*given: Any, train: Any = train, spec: Any = meanwhile) -> Iterator[Event]:
-            _begin_anew(store, spec)
+        def interrupted(*given: Any, train: Any = train, anew: Any = meanwhile) -> Iterator[Event]:
+            store.delete_study("study")
+            if anew is not None:
+                store.begin_study("study", anew)
             yield from train(*given)
 
         monkeypatch.setattr(loop.execution, "train", interrupted)
         with pytest.raises(StoreError, match=message):
             loop.grid()
         assert meanwhile is None or store.trials("study") == []
-    _begin_anew(store, SPEC)
-    loop, _ = _loop(store)
-    _begin_anew(store, replace(SPEC, lattice=Lattice((0.005, 0.01), (0.001, 0.01)), seeds=(1,)))
-    trials = [Trial(cell, 0, Status.DIVERGED) for cell in CELLS]
-    store.add_trials("study", trials, loop.spec)
-    assert store.trials("study") == trials
-    spec = store.get_study("study").spec
-    assert (spec.lattice, spec.seeds) == (LATTICE, (0, 1))
-
-
-def study(name: str, seeds: int = 1, **options: int | str) -> StudySpec:
-    task, two = Task(**options), Lattice((0.1, 0.2), (0.0,))  # type: ignore[arg-type]
-    return StudySpec(Kind.GRID, Optimizer.parse(name), two, tuple(range(seeds)), "val_loss", task)
 
 
 def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,45 +240,33 @@ def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pyte
         return Speed(step=1.0, sample=0.0, whole=task.net != "mlp")
 
     monkeypatch.setattr(execution, "measure", measure)
-    found = estimate([study("adam", seeds=3, epochs=10), study("sgd", epochs=20)])
-    assert (found.seconds, found.whole) == (2 * 3 * 10 * 6 + 2 * 20 * 6, True)
+    adam, more = spec(optimizer="adam", epochs=10), spec(optimizer="adamw", epochs=9, seeds=(0, 1, 2))
+    sgd, mlp = spec(optimizer="sgd", epochs=20), spec(optimizer="adam", net="mlp")
+    found = estimate([adam, sgd])
+    assert (found.seconds, found.whole) == (8 * 10 * 6 + 8 * 20 * 6, True)
     asked.clear()
-    adams = [study("adam"), study("adamw", seeds=5, epochs=9), study("adam", net="mlp")]
-    found = estimate([*adams, study("sgd")], 9.0)
-    assert asked == [("adam", "mlp-norm", 10, 3.0), ("adam", "mlp", 2, 3.0), ("sgd", "mlp-norm", 2, 3.0)]
+    found = estimate([adam, more, mlp, sgd], 9.0)
+    assert asked == [("adam", "mlp-norm", 12, 3.0), ("adam", "mlp", 8, 3.0), ("sgd", "mlp-norm", 8, 3.0)]
     assert not found.whole  # one was extrapolated
-
-
-def test_time_of_training_adds_up(store: Store) -> None:
-    loop, _ = _loop(store, max_lanes=3)
-    loop.grid()
-    first = store.get_study("study").seconds
-    assert first > 0
-    more, _ = _loop(store, replace(SPEC, seeds=(0, 1, 2)), max_lanes=3)
-    more.grid()
-    assert store.get_study("study").seconds > first
 
 
 def test_finished_packs_of_a_spool_are_stored_once(store: Store, tmp_path: Path) -> None:
     place, key = tmp_path / "spool", study_key("study", SPEC)
-    folder = str(place)
     store.begin_study("study", SPEC)
     values = {"val_loss": 0.1, "x": math.inf}, {"val_loss": (0.3, math.nan)}
     packs = [Pack(tuple(CELLS[:2]), seed) for seed in (0, 1)]
     done = [[Trial(cell, pack.seed, Status.COMPLETE, *values) for cell in pack.cells] for pack in packs]
     for pack, trials in zip(packs, done, strict=True):
-        write_pack(folder, key, pack, trials)
-    write_pack(folder, "another", packs[0], done[0])
-    write_pack(folder, key, third := Pack(tuple(CELLS[2:3]), 0), done[0])
+        write_pack(str(place), key, pack, trials)
+    write_pack(str(place), "another", packs[0], done[0])
+    write_pack(str(place), key, third := Pack(tuple(CELLS[2:3]), 0), [Trial(CELLS[2], 0, Status.COMPLETE)])
     (damaged,) = place.glob(f"*{short_digest(repr(third))}*")
-    damaged.write_text(damaged.read_text().replace("val_loss", "val_lost", 1))
-    assert store_packs(store, "study", SPEC, folder) == 4
+    damaged.write_text(damaged.read_text().replace("complete", "diverged", 1))
+    assert store_packs(store, "study", SPEC, str(place)) == 4
     found = _results(store)
+    assert len(found) == 4
     for trial in (trial for trials in done for trial in trials):
-        assert repr(found.pop((trial.cell, trial.seed))) == repr(trial)
-    assert not found
-    assert store_packs(store, "study", SPEC, folder) == 0
+        assert repr(found[trial.cell, trial.seed]) == repr(trial)
     assert [file.name.startswith("done-another") for file in place.iterdir()] == [True]
     assert study_key("study", replace(SPEC, seeds=(0,))) == key, "seeds extend a study"
-    assert SPEC.task is not None
-    assert study_key("study", replace(SPEC, task=replace(SPEC.task, batch_size=7))) != key
+    assert study_key("study", spec(batch_size=7)) != study_key("study", spec())

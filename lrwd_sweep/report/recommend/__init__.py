@@ -24,7 +24,7 @@ from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.separability import Separability, Verdict
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.separability.ridge import MIN_ROWS
-from lrwd_sweep.science.surface import CellStatus, blocks, most_forgiving
+from lrwd_sweep.science.surface import MIN_CELLS, CellStatus, blocks, is_flat, most_forgiving
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, chance_level
 from lrwd_sweep.spec.study import Kind, StudySpec

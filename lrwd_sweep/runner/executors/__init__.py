@@ -1,7 +1,5 @@
 """Executors: where jobs run. The runner submits them, and reads events until all have ended."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -4,8 +4,6 @@ Files of user code are read from the driver's current folder and module path, so
 paths, or in a module path of its own. Data come from the driver.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import queue
@@ -30,9 +28,8 @@ from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.speed import measure
 from lrwd_sweep.engine.train_pack import OutOfMemory, train_job
 from lrwd_sweep.errors import DeviceError, LrwdError, UsageError
-from lrwd_sweep.runner import spool
-from lrwd_sweep.runner.executors.commands import CommandExecution
-from lrwd_sweep.runner.executors.run_process import RunEnd, check_program
+from lrwd_sweep.runner import cluster
+from lrwd_sweep.runner.executors.run_process import RunEnd, check_program, open_runs, trial_of
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
@@ -63,6 +60,7 @@ class Setup:
     data: str = ""  # digest
     key: str = ""  # of the study in the spool
     spool: str = ""
+    logs: str = ""  # the folder of the runs of a command
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +227,15 @@ def train(setup: Setup, fetch: Fetch, job: Job, stop: str) -> Iterator[Message]:
     def work() -> Message:
         try:
             trials = train_job(job, on_epoch, _Told(stop), _splits(setup, fetch))
+            if setup.spool:
+                cluster.write_pack(setup.spool, setup.key, job.pack, trials)
         except OutOfMemory as error:
             return PackLost(job.pack, str(error), out_of_memory=True)
         except Stopped:
             return None
         except Exception as error:
             return error
-        done = PackDone(job.pack, trials)
-        return _spooled(setup, done)
+        return PackDone(job.pack, trials)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(work).add_done_callback(heard.put)
@@ -245,34 +244,28 @@ def train(setup: Setup, fetch: Fetch, job: Job, stop: str) -> Iterator[Message]:
     yield message.result()
 
 
-def _spooled(setup: Setup, done: PackDone) -> Message:
-    if setup.spool:
-        try:
-            spool.write_pack(setup.spool, setup.key, done.pack, done.trials)
-        except OSError as error:
-            return error
-    return done
-
-
-def run(setup: Setup, pack: Pack, attempt: int, folder: str, stop: str) -> Iterator[Message]:
+def run(setup: Setup, pack: Pack, attempt: int, stop: str) -> Iterator[Message]:
     """Run a command or a function for one lane; yield its points, then its end."""
     yield True
     _enter(setup)
     spec = setup.study
     assert isinstance(spec, StudySpec)
-    assert spec.command is not None, "a study of a task trains in the engine"
-    one = replace(spec, command=replace(spec.command, jobs=1, timeout=spec.command.timeout))
-    execution = CommandExecution(one, Path(folder), first=False)
-    end: RunEnd | None = None
+    runs, should_stop = open_runs(spec, Path(setup.logs), on_node=True), _Told(stop)
+    has_ended = False
     try:
-        for event in execution.lane(pack, attempt, _Told(stop)):
-            if isinstance(event, RunEnd):
-                end = event
-            else:
-                yield event
-    except (Stopped, UsageError) as error:
-        yield None if isinstance(error, Stopped) else UsageError(error.text)
-        return
-    if end is not None and setup.spool and not end.failure:
-        spool.write_pack(setup.spool, setup.key, pack, [execution.trial_of(end)])
-    yield end
+        runs.begin(pack, attempt)
+        while not (has_ended or should_stop()):
+            for message in runs.messages(should_stop):
+                if isinstance(message, RunEnd):
+                    has_ended = True
+                    if setup.spool and not message.failure:
+                        cluster.write_pack(setup.spool, setup.key, pack, [trial_of(message, spec)])
+                yield message
+        if not has_ended:
+            yield None
+    except Stopped:
+        yield None
+    except UsageError as error:
+        yield UsageError(error.text)
+    finally:
+        runs.cancel()

@@ -4,8 +4,6 @@ As a program, `python -m lrwd_sweep.runner.executors.objective NAME METRIC OPTIM
 from the environment, as any command can, and writes a line of JSON per point to $LRWD_RESULT.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

@@ -4,8 +4,6 @@ Ray starts tasks on a node and moves data, no more. This file chooses the node, 
 before it gets work, so that nodes may come late and leave early; `Execution` decides what is tried again.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import secrets
@@ -26,10 +24,10 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.data.splits import arrays_of, digest_of, make_folder
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
+from lrwd_sweep.runner.cluster import address_of, is_reachable
 from lrwd_sweep.runner.executors import POLL, node
 from lrwd_sweep.runner.executors.node import LOST, ClusterNode, Message, NodeReport, Setup, TaskInFlight
 from lrwd_sweep.runner.executors.run_process import RunEnd
-from lrwd_sweep.runner.head import address_of, is_reachable
 from lrwd_sweep.spec.job import (
     ClusterState,
     EpochDone,
@@ -38,6 +36,7 @@ from lrwd_sweep.spec.job import (
     Job,
     Pack,
     PackLost,
+    delete_files,
 )
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
@@ -74,19 +73,22 @@ class RayCluster:
         self._head = ""  # its address, once this is connected
         self._is_ours = self._is_gone = False  # the Ray; the head
 
-    def _connect(self, size: int) -> None:
-        """Connect to a cluster, or start one on this machine with room for data of so many bytes."""
-        if not self._head:
-            self._is_ours = _connect(self.choice.ray_address, self._folder, size)
-            self._head = ray.get_runtime_context().gcs_address
-
-    def prepare(self, study: Task | StudySpec, splits: Splits | None = None, key: str = "") -> NodeReport:
+    def prepare(
+        self,
+        study: Task | StudySpec,
+        splits: Splits | None = None,
+        key: str = "",
+        folder: Path | None = None,  # of the logs of runs
+    ) -> NodeReport:
         """Check all nodes for a study; return the report of the first that can train.
 
         Waits for one. Raises HostError if all there are fail, and UsageError of the task.
         """
         arrays = {} if splits is None else arrays_of(splits)
-        self._connect(sum(value.nbytes for value in arrays.values()))
+        if not self._head:
+            size = sum(value.nbytes for value in arrays.values())
+            self._is_ours = _connect(self.choice.ray_address, self._folder, size)
+            self._head = ray.get_runtime_context().gcs_address
         data = digest_of(arrays) if arrays else ""
         if data != self._data[0]:
             self._data = data, [ray.put(arrays)]
@@ -100,6 +102,7 @@ class RayCluster:
             data,
             key,
             self.choice.spool or "",
+            "" if folder is None else str(folder.resolve()),
         )
         self._nodes, self._shared, self._looked = {}, None, 0.0
         while True:
@@ -139,14 +142,14 @@ class RayCluster:
         if job.checkpoints is not None and not (job.checkpoints.shared or place.report.is_drivers):
             job = replace(job, checkpoints=None)
         job = replace(job, device="cuda:0" if self.kind == "cuda" else "cpu")
-        self._begin(place, job.pack, _TRAIN, self._shared, self._data[1], job)
+        self._start(place, job.pack, _TRAIN, self._shared, self._data[1], job)
 
-    def run(self, pack: Pack, attempt: int, folder: Path) -> None:
+    def begin(self, pack: Pack, attempt: int) -> None:
         """Begin a run of a command in a free slot."""
         place = max(self._nodes.values(), key=lambda each: each.free)
-        self._begin(place, pack, _RUN, self._shared, pack, attempt, str(folder.resolve()))
+        self._start(place, pack, _RUN, self._shared, pack, attempt)
 
-    def _begin(self, place: ClusterNode, pack: Pack, function: Any, *values: object) -> None:
+    def _start(self, place: ClusterNode, pack: Pack, function: Any, *values: object) -> None:
         self._count += 1
         folder = Path(self.choice.spool) if self.choice.spool else self._folder
         stop = str(folder / f"stop-{self._folder.name}-{self._count}")
@@ -162,7 +165,7 @@ class RayCluster:
         """Wait up to POLL seconds for events. Raises errors of jobs, HostError if the head is gone."""
         return [event for event in self.messages() if not isinstance(event, RunEnd)]
 
-    def messages(self) -> list[Event | RunEnd]:
+    def messages(self, _: object = None) -> list[Event | RunEnd]:
         """Return events as `events` does, and the ends of runs."""
         self._look()
         checks = [each.check for each in self._nodes.values() if each.check is not None]
@@ -289,7 +292,7 @@ class RayCluster:
                 ray.cancel(task, force=True)
         for task in list(self._running):
             self._drop(task)
-        _delete(files)
+        delete_files(*files)
 
     def _stoppable(self) -> list[Any]:
         """Return the tasks that see the file that tells them to stop."""
@@ -302,7 +305,7 @@ class RayCluster:
     def close(self) -> None:
         """Leave the cluster, and end it if it is of this command."""
         self._running.clear()
-        _delete(self._marks)
+        delete_files(*self._marks)
         if self._is_ours:
             with suppress(Exception):
                 ray.shutdown()
@@ -312,7 +315,7 @@ class RayCluster:
 
 
 def _connect(address: str | None, folder: Path, size: int) -> bool:
-    """Connect to a cluster; return True if this process has to leave it at its end."""
+    """Connect to a cluster, or start one here with room for data of `size` bytes; return True to leave it."""
     if ray.is_initialized():  # by the user's script
         return False
     address, options = address_of(address), dict[str, Any]()
@@ -360,12 +363,6 @@ def compare_with_head(address: str, goes_on: Callable[[], bool], seconds: float)
     theirs = ray.get(task.remote(list(mine)), timeout=seconds)
     ray.shutdown()
     return [f"{name} {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
-
-
-def _delete(files: Sequence[Path]) -> None:
-    for file in files:
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
 
 
 def _put(value: object) -> Any:

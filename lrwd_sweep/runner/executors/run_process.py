@@ -1,6 +1,7 @@
-"""One run of a command: its process, folder, environment and logs."""
+"""Runs of a user's command on this machine: each in a process of its own, or a user's function in this one.
 
-from __future__ import annotations
+A run is a pack of one lane. Its points are read while it runs; its value is the last or the best of them.
+"""
 
 import json
 import math
@@ -10,23 +11,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.runner.executors import PATIENCE, supervisor
+from lrwd_sweep.runner.executors import PATIENCE, POLL, objective, supervisor
 from lrwd_sweep.runner.readers import Readout, RunReader
-from lrwd_sweep.runner.signals import on_suspension
-from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Direction, Status, Trial
-from lrwd_sweep.spec.job import Pack, short_digest
+from lrwd_sweep.spec.field import name_of
+from lrwd_sweep.spec.job import EpochDone, Pack, Stopped, short_digest
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.user_command import STEPS, Command
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL for a run that is out of time or diverged
+READ_EVERY = 0.5  # seconds
 TAIL = 20  # lines of a log, shown when the first run gives no value
+_FASTEST = 0.01  # seconds between looks at short runs
 _TAIL_BYTES = 1 << 16
 _COLUMNS = {"lr", "weight_decay", "seed", "status", "detail", "study", *STEPS}  # of tables, not metrics
 
@@ -95,108 +97,257 @@ class RunEnd:
     error: Exception | None = None  # that a function raised in this process
 
 
-def trial(
-    cell: Cell, seed: int, readout: Readout, take: str, direction: Direction, diverged: str = ""
-) -> Trial:
-    """Return the trial of a run that ended by itself or diverged: its last point, or its best."""
-    known = not all(map(math.isnan, readout.steps))
+def trial_of(end: RunEnd, spec: StudySpec) -> Trial:
+    """Return the trial of a run: its last point or its best, unless it failed or diverged."""
+    (cell,), seed, readout = end.pack.cells, end.pack.seed, end.readout
+    if end.failure:
+        return Trial(cell, seed, Status.FAILED, detail=brief(end.failure))
     named = {name: values for name, values in readout.curves.items() if name not in _COLUMNS}
     curves = {name: tuple(values) for name, values in named.items()}
-    curves |= {readout.unit: tuple(readout.steps)} if known else {}
-    if diverged:
-        return Trial(cell, seed, Status.DIVERGED, curves=curves, detail=brief(diverged))
-    sign = -1 if direction is Direction.MAXIMIZE else 1
+    if not all(map(math.isnan, readout.steps)):
+        curves[readout.unit] = tuple(readout.steps)
+    if end.diverged:
+        return Trial(cell, seed, Status.DIVERGED, curves=curves, detail=brief(end.diverged))
+    sign = -1 if spec.direction is Direction.MAXIMIZE else 1
     finite = [k for k, value in enumerate(readout.values) if math.isfinite(value)]
-    place = finite[-1] if take == "last" else min(finite, key=lambda k: sign * readout.values[k])
+    is_last = spec.command is not None and spec.command.take == "last"
+    place = finite[-1] if is_last else min(finite, key=lambda k: sign * readout.values[k])
     found = readout.latest | {name: values[place] for name, values in named.items()}
     metrics = {name: x for name, x in found.items() if math.isfinite(x) and name not in _COLUMNS}
     return Trial(cell, seed, Status.COMPLETE, metrics, curves)
 
 
-def start(
-    pack: Pack,
-    attempt: int,
-    slot: int,
-    *,
-    lanes: Path,  # the folder of the study's lanes
-    command: Command,
-    own: Sequence[str],  # the words, if it is not a command of the user
-    metric: str,
-    lower: bool,  # is better
-    gpus: str | None,
-    slots: int,
-) -> Attempt:
-    """Start a run in a new folder, or in its former `{out}`. Raises OSError if no process can start."""
-    (cell,), seed = pack.cells, pack.seed
-    folder = _attempt(lanes / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
-    # A path without = and commas: nanoGPT and Hydra split arguments there.
-    # A deleted study's folder is not taken for that of another command.
-    end = short_digest(repr(command.identity())) if command.keep_out else folder.name
-    out = lanes / "out" / f"lr{cell.lr:.12g}-wd{cell.weight_decay:.12g}-seed{seed}-{end}"
-    result = folder / "result.jsonl"
-    out.mkdir(parents=True, exist_ok=command.keep_out)
-    (folder / "out").symlink_to(os.path.relpath(out, folder))
-    threads = max(1, len(os.sched_getaffinity(0)) // slots)
-    words = list(own) or command.filled(cell, seed, str(out))
-    mine = {
-        "LRWD_LR": repr(cell.lr),
-        "LRWD_WEIGHT_DECAY": repr(cell.weight_decay),
-        "LRWD_SEED": str(seed),
-        "LRWD_OUT": str(out),
-        "LRWD_RESULT": str(result),
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
-    }
-    if own:
-        mine["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    if gpus is not None:
-        mine["CUDA_VISIBLE_DEVICES"] = gpus
-    record: dict[str, object] = {"command": words, "environment": mine, "directory": os.getcwd()}
-    path = "" if own else command.path(cell, seed, str(out))
-    logs = str(folder / "stdout.log")
-    reader = RunReader(command, metric, str(out), str(result), logs, path, lower)
-    with open(folder / "stdout.log", "wb") as stdout, open(folder / "stderr.log", "wb") as stderr:
-        supervised = [sys.executable, "-I", "-S", str(supervisor.__file__), str(os.getpid())]
-        process = subprocess.Popen(
-            [*supervised, str(GRACE), str(min(GRACE, PATIENCE)), *words],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            env=os.environ | mine,
-            start_new_session=True,
+def _call(command: Command) -> Callable[..., object]:
+    if command.call is None:
+        raise UsageError(
+            f"{arg('objective', command.function)} is a function of a Python script; call "
+            "lrwd_sweep.sweep there"
         )
-    run = Attempt(pack, attempt, slot, folder, process, reader, record)
-    run.write(started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-    return run
+    return command.call
 
 
-def end(running: Sequence[Attempt]) -> None:
-    """End runs that go on, and wait for their processes."""
-    for run in running:
-        run.process.send_signal(signal.SIGINT)
-    until = time.monotonic() + PATIENCE + 0.5
-    for run in running:
+def _divergence(command: Command, readout: Readout) -> str:
+    limit = command.diverged_above
+    if limit is not None and readout.highest > limit and not readout.lost:
+        return f"a loss of {readout.highest:g} is above {limit:g}"
+    return readout.lost
+
+
+class Calls:
+    """An executor that calls a user's function in this process, one lane at a time."""
+
+    slots = 1
+
+    def __init__(self, command: Command, metric: str, lower: bool) -> None:
+        self.command, self.metric, self.lower = command, metric, lower
+        self.begun: list[tuple[Pack, int]] = []
+
+    @property
+    def free(self) -> int:
+        """Count the slots without a run."""
+        return 1 - len(self.begun)
+
+    def begin(self, pack: Pack, attempt: int) -> None:
+        """Take a lane, which `messages` trains."""
+        self.begun.append((pack, attempt))
+
+    def messages(self, should_stop: Callable[[], bool]) -> Iterator[EpochDone | RunEnd]:
+        """Call the function for its lane; yield the points, then the end. Raises Stopped if asked to stop."""
+        (pack, attempt), began = self.begun.pop(), time.monotonic()
+        (cell,), readout = pack.cells, Readout(self.metric, self.lower, source="the function")
+        values, failure, diverged, raised = (cell.lr, cell.weight_decay, pack.seed), "", "", None
+        command, is_asked = self.command, False
         try:
-            run.process.wait(max(until - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            run.process.kill()
-        run.write(status="stopped")
+            with redirect_stdout(sys.stderr):
+                for point in objective.points(_call(command), values, self.metric, command.optimizer):
+                    readout.add(point)
+                    if self.metric in point:
+                        yield EpochDone(pack, len(readout.steps), {self.metric: [point[self.metric]]})
+                    if diverged := _divergence(command, readout):
+                        break
+                    if is_asked := should_stop():
+                        break
+        except Exception as error:
+            raised, failure = error, f"{type(error).__name__}: {error}"
+        if is_asked:
+            raise Stopped
+        if not (failure or diverged or any(map(math.isfinite, readout.values))):
+            failure = f"no {self.metric}"
+        seconds, is_broken = time.monotonic() - began, raised is not None
+        yield RunEnd(pack, attempt, readout, seconds, failure, diverged, is_broken, error=raised)
+
+    def cancel(self) -> None:
+        """Forget a lane that was not begun."""
+        self.begun.clear()
 
 
-def paused(running: Sequence[Attempt]) -> AbstractContextManager[None]:
-    """Stop runs for as long as Ctrl-Z stops this process; their time limits do not count that."""
+class RunProcesses:
+    """An executor of runs in processes: as many at a time as the command has `jobs`, or one per GPU."""
 
-    def pause() -> None:
-        for run in running:
+    def __init__(self, command: Command, metric: str, lower: bool, folder: Path) -> None:
+        self.command, self.metric, self.lower, self.folder = command, metric, lower, folder
+        self.gpus = visible_gpus(os.environ)
+        self.slots = self.command.jobs or max(1, len(self.gpus))
+        self.running: list[Attempt] = []
+        self.wait = _FASTEST
+        self.own: list[str] = []  # the words that call a function
+        if self.command.function:
+            module, name = objective.__name__, name_of("objective", _call(self.command))
+            self.own = [sys.executable, "-m", module, name, self.metric, self.command.optimizer]
+        elif not self.command.shell:
+            check_program(self.command)
+
+    @property
+    def free(self) -> int:
+        """Count the slots without a run."""
+        return self.slots - len(self.running)
+
+    def begin(self, pack: Pack, attempt: int) -> None:
+        """Start a run in a new folder, or in its former `{out}`.
+
+        Raises UsageError if the script changed, OSError if no process can start.
+        """
+        command, (cell,), seed = self.command, pack.cells, pack.seed
+        if command.current_code() != command.code:
+            raise UsageError(
+                f"{command.stem} or a file that it imports has changed since this sweep began; finished runs "
+                "are kept; run the command again under another study name"
+            )
+        folder = _new_attempt(self.folder / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
+        # A path without = and commas: nanoGPT and Hydra split arguments there.
+        # A deleted study's folder is not taken for that of another command.
+        end = short_digest(repr(command.identity())) if command.keep_out else folder.name
+        out = self.folder / "out" / f"lr{cell.lr:.12g}-wd{cell.weight_decay:.12g}-seed{seed}-{end}"
+        result, stdout = str(folder / "result.jsonl"), str(folder / "stdout.log")
+        out.mkdir(parents=True, exist_ok=command.keep_out)
+        (folder / "out").symlink_to(os.path.relpath(out, folder))
+        slot = min(set(range(self.slots)) - {run.slot for run in self.running})
+        words = self.own or command.filled(cell, seed, str(out))
+        mine = {
+            "LRWD_LR": repr(cell.lr),
+            "LRWD_WEIGHT_DECAY": repr(cell.weight_decay),
+            "LRWD_SEED": str(seed),
+            "LRWD_OUT": str(out),
+            "LRWD_RESULT": result,
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")
+            or str(max(1, len(os.sched_getaffinity(0)) // self.slots)),
+        }
+        if self.own:
+            mine["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        if self.gpus and self.slots > 1:
+            mine["CUDA_VISIBLE_DEVICES"] = gpus_of(slot, self.slots, self.gpus)
+        record: dict[str, object] = {"command": words, "environment": mine, "directory": os.getcwd()}
+        path = "" if self.own else command.path(cell, seed, str(out))
+        reader = RunReader(command, self.metric, str(out), result, stdout, path, self.lower)
+        supervised = [sys.executable, "-I", "-S", str(supervisor.__file__), str(os.getpid())]
+        with open(stdout, "wb") as output, open(folder / "stderr.log", "wb") as errors:
+            process = subprocess.Popen(
+                [*supervised, str(GRACE), str(min(GRACE, PATIENCE)), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env=os.environ | mine,
+                start_new_session=True,
+            )
+        run = Attempt(pack, attempt, slot, folder, process, reader, record)
+        run.write(started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        self.running.append(run)
+
+    def messages(self, _: object = None) -> Iterator[EpochDone | RunEnd]:
+        """Yield new points and ends, then wait up to POLL seconds if runs go on."""
+        ended = []
+        for run in self.running:
+            has_ended = run.process.poll() is not None
+            ended += [run] * has_ended
+            yield from self._watch(run, has_ended)
+        self.running[:] = [run for run in self.running if run not in ended]
+        for run in ended:
+            yield self._end_of(run)
+        self.wait = _FASTEST if ended else min(2 * self.wait, POLL)
+        if self.running:
+            time.sleep(self.wait)
+
+    def _watch(self, run: Attempt, has_ended: bool) -> Iterator[EpochDone]:
+        """Read what is new; end a run that diverged or is out of time."""
+        now, limit = time.monotonic(), self.command.timeout
+        if now - run.read_at >= READ_EVERY or has_ended:
+            run.read_at = now
+            readout = run.reader.poll(end=has_ended)
+            if len(readout.steps) > run.points:
+                run.points = len(readout.steps)
+                yield EpochDone(run.pack, run.points, {self.metric: [readout.values[-1]]})
+            if not run.why and (why := _divergence(self.command, readout)):
+                run.why, run.diverged = why, True
+                run.process.terminate()
+        if not run.why and not has_ended and limit is not None and now - run.began > limit:
+            run.why = f"it did not end within {limit:g} s"
+            run.process.terminate()
+
+    def _end_of(self, run: Attempt) -> RunEnd:
+        """Describe the end of a run, and write it beside its logs."""
+        seconds, readout = time.monotonic() - run.began, run.reader.readout
+        failure = "" if run.diverged else run.why or run.exit_text()
+        is_broken = bool(run.process.returncode or run.why)
+        if not failure and not run.diverged and not any(map(math.isfinite, readout.values)):
+            failure = f"no {self.metric}"
+        code = run.process.returncode
+        status = Status.DIVERGED if run.diverged else Status.FAILED if failure else Status.COMPLETE
+        run.write(seconds=round(seconds, 3), exit=code, status=status, detail=failure or run.why)
+        logs = ("stderr.log", "stdout.log") if is_broken else ("stdout.log", "stderr.log")
+        return RunEnd(
+            run.pack,
+            run.attempt,
+            readout,
+            seconds,
+            failure,
+            run.why if run.diverged else "",
+            is_broken,
+            str(run.folder),
+            tuple(run.tail(*logs)) if failure else (),
+            tuple(run.reader.seen),
+            run.reader.file is not None,
+        )
+
+    def cancel(self) -> None:
+        """End runs that go on, and wait for their processes."""
+        for run in self.running:
+            run.process.send_signal(signal.SIGINT)
+        until = time.monotonic() + PATIENCE + 0.5
+        for run in self.running:
+            try:
+                run.process.wait(max(until - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                run.process.kill()
+            run.write(status="stopped")
+        self.running.clear()
+
+    def pause(self) -> None:
+        """Stop the runs, as Ctrl-Z stops this process."""
+        for run in self.running:
             run.process.send_signal(signal.SIGTSTP)
             run.paused = time.monotonic()
 
-    def resume() -> None:
-        for run in running:
+    def resume(self) -> None:
+        """Let the runs go on; their time limits do not count the pause."""
+        for run in self.running:
             run.process.send_signal(signal.SIGCONT)
             run.began += time.monotonic() - run.paused
 
-    return on_suspension(pause, resume)
+
+def open_runs(spec: StudySpec, folder: Path, *, on_node: bool = False) -> Calls | RunProcesses:
+    """Return the executor of a command's runs on this machine, one at a time if it is a cluster's node.
+
+    Their logs go to `folder`. Raises UsageError for a program that does not exist, or a function that other
+    processes cannot import.
+    """
+    assert spec.command is not None, "a study of a task trains in the engine"
+    command = replace(spec.command, jobs=1) if on_node else spec.command
+    is_call = command.function and command.jobs in (None, 1) and not command.timeout
+    lower = spec.direction is Direction.MINIMIZE
+    return (
+        Calls(command, spec.metric, lower) if is_call else RunProcesses(command, spec.metric, lower, folder)
+    )
 
 
 def visible_gpus(environ: Mapping[str, str]) -> list[str]:
@@ -226,21 +377,15 @@ def gpus_of(slot: int, slots: int, gpus: Sequence[str]) -> str:
     return ",".join(gpus[low:high])
 
 
-def _attempt(lane: Path) -> Path:
+def _new_attempt(lane: Path) -> Path:
     """Make the folder of the next attempt at a lane."""
-    number = 1
+    number = 0
     while True:
-        try:
-            (folder := lane / f"attempt-{number}").mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
+        number += 1
+        folder = lane / f"attempt-{number}"
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
             return folder
-
-
-def run_folder(store: Path, study: str) -> Path:
-    """Return the folder of a study's runs, beside its store."""
-    return store.resolve().parent / "lrwd-runs" / quote(study, safe=" ,=+:@")
 
 
 def check_program(command: Command) -> None:

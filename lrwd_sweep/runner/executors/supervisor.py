@@ -7,8 +7,6 @@ By prctl(2) Linux tells it of the driver's end (PR_SET_PDEATHSIG), and gives it 
 leaves behind (PR_SET_CHILD_SUBREAPER).
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.runner.executors import commands, run_process
+from lrwd_sweep.runner.executors import run_process
 from lrwd_sweep.runner.runner import Runner
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import DataFiles
@@ -30,7 +30,7 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(run_process, "GRACE", 0.5)
-    monkeypatch.setattr(commands, "READ_EVERY", 0.02)
+    monkeypatch.setattr(run_process, "READ_EVERY", 0.02)
 
 
 @pytest.fixture

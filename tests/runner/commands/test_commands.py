@@ -1,12 +1,10 @@
 """A user's command runs once per lane: its points are read, and no failure costs more than it has to."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFaile
 from lrwd_sweep.runner.runner import Runner
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import DataFiles, Pack
-from lrwd_sweep.spec.request import Request
-from lrwd_sweep.spec.study import Kind
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store
+from tests.faults import assert_ended
 from tests.runner.commands.conftest import FAST, FOUR, HEAD, ONE, RUN, attempts, log_of, spec, sweep
 
 
@@ -51,19 +49,6 @@ print("a warning", file=sys.stderr)
     assert {one["CUDA_VISIBLE_DEVICES"] for one in found} == {"4", "7"}
 
 
-def test_two_runs_train_at_a_time(store: Store) -> None:
-    script = """
-if os.path.exists("both"):  # after the first run
-    open("here-" + seed, "w")
-    while len([name for name in os.listdir() if name.startswith("here-")]) < 2:
-        time.sleep(0.01)
-open("both", "w")
-print("val_loss: 1")
-"""
-    found = sweep(store, spec(script, **(ONE | {"seeds": 3}), read="auto", jobs=2, timeout=20))
-    assert [trial.status for trial in found] == [Status.COMPLETE] * 3
-
-
 def test_a_script_continues_from_what_it_kept_in_out(store: Store) -> None:
     script = """
 state, log = out + "/state", out + "/log.csv"
@@ -76,29 +61,20 @@ while step < 6:
     print(step, file=open(state, "w"))
     if step == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-print("began at", began, open(log).read().count(","))
+print("began at", began)
 """
-    read = "csv:{out}/log.csv:val_loss"
-    given: dict[str, Any] = {"lr": [0.01, 0.02], "weight_decay": [0.1], "seeds": 1, "read": read}
+    given: dict[str, Any] = ONE | {"read": "csv:{out}/log.csv:val_loss"}
     with pytest.raises(FirstRunFailed, match="SIGKILL"):
         sweep(store, spec(script, **given, keep_out=True))
-    found = sweep(store, spec(**given, keep_out=True))
-    assert {trial.status for trial in found} == {Status.COMPLETE}
-    for trial in found:
-        assert trial.curves["val_loss"] == tuple(1 / step for step in range(1, 7)), "the file has all points"
-    folders = {path: (path / "out").resolve() for path in attempts()}
-    assert (len(folders), len(set(folders.values()))) == (4, 2)
-    said = [text for path in folders if (text := (path / "stdout.log").read_text())]
-    assert said == ["began at 3 7\n"] * 2
-    store.delete_study("s")
-    again = sweep(store, spec(**given, keep_out=True))  # both read to the end, and write nothing
-    assert again == found
-    assert (attempts()[-1] / "stdout.log").read_text() == "began at 6 7\n"
-    with pytest.raises(FirstRunFailed):
-        sweep(store, spec(**given), "fresh")
-    store.delete_study("s")
-    with pytest.raises(FirstRunFailed):  # another command is another folder
-        sweep(store, spec(**(given | {"run": f"{RUN} x"}), keep_out=True))
+    for began in (3, 6):  # then it reads to the end, and writes nothing
+        (found,) = sweep(store, spec(**given, keep_out=True))
+        assert found.curves["val_loss"] == tuple(1 / step for step in range(1, 7)), "the file has all points"
+        assert (attempts()[-1] / "stdout.log").read_text() == f"began at {began}\n"
+        store.delete_study("s")
+    assert len({(path / "out").resolve() for path in attempts()}) == 1
+    for other in (given, given | {"run": f"{RUN} x", "keep_out": True}):  # another command, another folder
+        with pytest.raises(FirstRunFailed):
+            sweep(store, spec(**other))
 
 
 def test_divergence_ends_a_run_and_is_never_retried(store: Store) -> None:
@@ -132,26 +108,28 @@ if lr == 0.01 and not (wd == 0.1 and os.path.exists(mark)) and not os.path.exist
     with pytest.raises(HostError, match="3 failures within a minute") as stopped:
         sweep(store, asked)
     assert "exit status 1: ValueError: out of luck (3 times)" in str(stopped.value)
-    found = {(trial.cell.lr, trial.cell.weight_decay): trial for trial in store.trials("s")}
-    assert found[0.01, 0.1].status is Status.COMPLETE
-    assert found[0.01, 0.2].status is Status.FAILED
+    statuses = {(trial.cell.lr, trial.cell.weight_decay): trial.status for trial in store.trials("s")}
+    assert (statuses[0.01, 0.1], statuses[0.01, 0.2]) == (Status.COMPLETE, Status.FAILED)
     assert len(attempts()) == 5  # two of each of the two that failed
     Path("mended").touch()
     assert {trial.status for trial in sweep(store, asked)} == {Status.COMPLETE}
     assert len(attempts()) == 7
 
 
+def begin(store: Store, asked: StudySpec) -> None:
+    """Store the value of the first cell, so that no run is the first one."""
+    store.begin_study("s", asked)
+    store.add_trials("s", [Trial(next(asked.lattice.cells()), 0, Status.COMPLETE, {"val_loss": 1.0})])
+
+
 def test_a_run_without_a_value_has_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SOON", 0.0)
     given: dict[str, Any] = {"lr": [0.01, 0.02], "weight_decay": [0.1, 0.2, 0.3], "seeds": 1, "read": "auto"}
-    asked = spec('if lr < 0.02:\n    print("val_loss: 1")', **given)
-    store.begin_study("s", asked)
-    store.add_trials("s", [Trial(next(asked.lattice.cells()), 0, Status.COMPLETE, {"val_loss": 1.0})])
+    begin(store, asked := spec('if lr < 0.02:\n    print("val_loss: 1")', **given))
     with pytest.raises(HostError, match=r"stopped after 5 failures in a row(.|\n)*no val_loss"):
         sweep(store, asked)
-    assert [trial.detail for trial in store.trials("s") if trial.status is Status.FAILED] == [
-        "no val_loss"
-    ] * 2
+    failed = [trial.detail for trial in store.trials("s") if trial.status is Status.FAILED]
+    assert failed == ["no val_loss"] * 2
 
 
 def test_a_wrong_reader_or_a_broken_script_costs_one_run(store: Store) -> None:
@@ -174,8 +152,6 @@ def test_a_wrong_reader_or_a_broken_script_costs_one_run(store: Store) -> None:
         assert "epoch 9 " not in str(refused.value), "only the last 20 lines are shown"
         assert len(attempts(f"s{k}")) == 1
         assert store.find_study(f"s{k}") is None, "the name is free for a corrected command"
-    with pytest.raises(UsageError, match="there is no program 'nothing-of-this-name'"):
-        sweep(store, spec(run="nothing-of-this-name {lr} {weight_decay}", **ONE))
 
 
 def test_the_first_run_is_in_the_middle_and_says_what_it_gave(store: Store) -> None:
@@ -209,41 +185,14 @@ if lr > 0.01:
     time.sleep(300)
 """
     asked = spec(script, lr=[0.01, 0.02], weight_decay=[0.1], seeds=1, read="auto", timeout="1.5s", jobs=1)
-    store.begin_study("s", asked)
-    store.add_trials("s", [Trial(next(asked.lattice.cells()), 0, Status.COMPLETE, {"val_loss": 1.0})])
+    begin(store, asked)
     failed = sweep(store, asked)[-1]
     assert (failed.status, failed.detail) == (Status.FAILED, "it did not end within 1.5 s")
-    assert gone(Path("pids").read_text().split())
-
-
-def gone(processes: list[str], seconds: float = 20) -> bool:
-    """Wait until none of the processes runs any more."""
-    deadline = time.monotonic() + seconds
-    while any(_runs(process) for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def _runs(process: str) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def waited(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert_ended(Path("pids").read_text().split())
 
 
 def test_no_process_outlives_a_killed_or_interrupted_driver() -> None:
-    Path("script.py").write_text(
-        HEAD
-        + """
+    script = """
 import subprocess
 inner = subprocess.Popen(["sleep", "300"])
 other = subprocess.Popen(["sleep", "300"], start_new_session=True)
@@ -252,21 +201,21 @@ with open("pids.part", "w") as file:
 os.rename("pids.part", "pids")
 time.sleep(300)
 """
-    )
+    Path("script.py").write_text(HEAD + script)
     words = ["grid", "--run", RUN, "-o", "adam", "--lr", "0.1", "--wd", "0.1", "--seeds", "1"]
     code = "from lrwd_sweep.cli import main; main()"
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        with subprocess.Popen(
-            [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True
-        ) as driver:
-            waited(Path("pids").exists)
+        command = [sys.executable, "-c", code, *words]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+            while driver.poll() is None and not Path("pids").exists():
+                time.sleep(0.02)
             processes = Path("pids").read_text().split()
             assert len(processes) == 3
             driver.send_signal(number)
             _, err = driver.communicate(timeout=60)
         assert driver.returncode == status, err
         assert ("the same command continues" in err) is (number != signal.SIGKILL), err
-        assert gone(processes), number
+        assert_ended(processes)
         Path("pids").unlink()
     (study,) = Path("lrwd-runs").iterdir()
     assert [log_of(path).get("status") for path in attempts(study.name)] == [None, "stopped", "stopped"]
@@ -276,22 +225,12 @@ def test_a_study_knows_its_script_but_not_its_jobs(store: Store) -> None:
     sweep(store, spec('print("val_loss: 1")', **ONE, read="auto"))
     sweep(store, spec(**(ONE | {"seeds": 2}), read="auto", jobs=3, timeout="1h"))
     assert len(attempts()) == 2, "only the new seed ran"
-    changed = spec('print("val_loss: 2")', **ONE, read="auto")
     with pytest.raises(SpecMismatch, match="code of script: "):
-        sweep(store, changed)
-
-
-def test_a_script_that_changes_during_a_sweep_stops_it(store: Store) -> None:
+        sweep(store, spec('print("val_loss: 2")', **ONE, read="auto"))
     asked = spec('print("val_loss: 1")\nopen("script.py", "a").write("# more")', **FOUR, read="auto")
     with pytest.raises(UsageError, match="has changed since this sweep began"):
-        sweep(store, asked)
-    assert len(store.trials("s")) == 1
-
-
-def test_several_runs_must_not_write_one_file(store: Store) -> None:
-    run = f"{FAST} {{lr}} {{weight_decay}}"
-    with pytest.raises(UsageError, match="2 runs at a time would write the same file"):
-        sweep(store, spec(run=run, **ONE, read="json:result.json:val_loss", jobs=2))
+        sweep(store, asked, "changing")
+    assert len(store.trials("changing")) == 1
 
 
 def test_a_shell_runs_what_a_shell_understands(store: Store) -> None:
@@ -300,51 +239,24 @@ def test_a_shell_runs_what_a_shell_understands(store: Store) -> None:
     assert (found.metrics["val_loss"], found.curves["step"]) == (4.5, (1.0, 2.0))
 
 
-def test_options_of_the_engine_have_no_effect_on_a_command(store: Store) -> None:
-    for device, lanes, files in (
-        ("cpu", None, DataFiles()),
-        ("auto", 3, DataFiles()),
-        ("auto", None, DataFiles("x")),
-    ):
+def test_what_cannot_run_is_refused(store: Store) -> None:
+    with pytest.raises(UsageError, match="2 runs at a time would write the same file"):
+        sweep(store, spec(run=f"{FAST} {{lr}} {{weight_decay}}", **ONE, read="json:r.json:val_loss", jobs=2))
+    with pytest.raises(UsageError, match="there is no program 'nothing-of-this-name'"):
+        sweep(store, spec(run="nothing-of-this-name {lr} {weight_decay}", **ONE))
+    for device, lanes, folder in (("cpu", None, None), ("auto", 3, None), ("auto", None, "x")):
         with pytest.raises(UsageError, match="has no effect with run"):
-            Runner(store, device, lanes, files, quiet=True).grid("s", spec("pass", **ONE))
-
-
-def test_tpe_searches_with_a_command(store: Store) -> None:
-    request = Request.of(
-        run=RUN, metric="val_loss", lr="1e-3:1e-1:3", weight_decay="0.1:1:3", seeds=1, read="auto"
-    )
-    Path("script.py").write_text(HEAD + 'print("val_loss:", lr + wd)')
-    asked = request.spec(request.variant("sgd"), Kind.TPE)
-    Runner(store, "auto", None, DataFiles(), quiet=True).tpe("t", asked, 5)
-    found = store.trials("t")
-    assert len({trial.cell for trial in found}) == 5
-    assert all(trial.metrics["val_loss"] == trial.cell.lr + trial.cell.weight_decay for trial in found)
+            Runner(store, device, lanes, DataFiles(folder), quiet=True).grid("s", spec("pass", **ONE))
 
 
 def test_no_run_loads_torch() -> None:
     Path("script.py").write_text(HEAD + 'print("val_loss: 1")')
-    words = [
-        "grid",
-        "--run",
-        RUN,
-        "-o",
-        "adam",
-        "--lr",
-        "0.1",
-        "--wd",
-        "0.1",
-        "--seeds",
-        "1",
-        "--read",
-        "auto",
-    ]
+    words = ["--run", RUN, "--read", "auto", "-o", "adam", "--lr", "0.1", "--wd", "0.1", "--seeds", "1"]
     code = f"""
 import sys
 from lrwd_sweep.cli import app
-sys.argv = ["lrwd-sweep", *{words!r}]
+sys.argv = ["lrwd-sweep", "grid", *{words!r}]
 assert app.run() == 0
-loaded = [name for name in ("torch", "torchvision", "sklearn", "numba") if name in sys.modules]
-assert not loaded, loaded
+assert not {{"torch", "torchvision", "sklearn", "numba"}} & sys.modules.keys()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"COLUMNS": "100"})
+    subprocess.run([sys.executable, "-c", code], check=True)

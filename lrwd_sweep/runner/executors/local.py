@@ -1,14 +1,15 @@
-"""Packs in processes: modules spend much of a step in the interpreter, and every process has its own.
+"""Executors on this machine: packs in threads of this process, or each in a process of its own.
 
-Every slot is a pool of one process, so that a process that is killed takes down no other pack. The process is
-started when the slot gets its first job, and again when it was lost.
+Torch's operators and compiled loops release the interpreter lock, so that they train in threads. Modules
+spend much of a step in the interpreter, and every process has its own. Every slot of `Processes` is a pool of
+one process, so that a process that is killed takes down no other pack; it is started when the slot gets its
+first job, and again when it was lost.
 """
-
-from __future__ import annotations
 
 import json
 import multiprocessing
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,7 +32,7 @@ import lrwd_sweep
 from lrwd_sweep.data import Splits
 from lrwd_sweep.data.splits import make_folder, save_splits
 from lrwd_sweep.engine.device import Device
-from lrwd_sweep.engine.train_pack import OutOfMemory, train_job
+from lrwd_sweep.engine.train_pack import OutOfMemory, train_job, train_pack
 from lrwd_sweep.errors import brief
 from lrwd_sweep.runner.executors import PATIENCE, POLL, supervisor
 from lrwd_sweep.science.trial import Trial
@@ -39,6 +40,62 @@ from lrwd_sweep.spec.job import EpochDone, Event, Job, PackDone, PackLost
 
 _READY, _ENDED, _STOP = "ready", "ended", "stop"  # messages beside epochs
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+class Threads:
+    """An executor whose slots are threads; all train on the device that holds the splits."""
+
+    def __init__(self, slots: int, splits: Splits) -> None:
+        self._slots, self._splits = slots, splits
+        self._pool = ThreadPoolExecutor(slots, "lanes")
+        self._stop = threading.Event()
+        self._running: dict[Future[list[Trial]], Job] = {}
+        self._events: queue.SimpleQueue[EpochDone | Future[list[Trial]]] = queue.SimpleQueue()
+
+    @property
+    def free(self) -> int:
+        """Count the slots without a job."""
+        return self._slots - len(self._running)
+
+    def submit(self, job: Job) -> None:
+        """Begin a job in a free slot."""
+
+        events = self._events
+
+        def on_epoch(epoch: int, metrics: dict[str, list[float]]) -> None:
+            events.put(EpochDone(job.pack, epoch, metrics))
+
+        future = self._pool.submit(train_pack, job, self._splits, on_epoch, self._stop.is_set)
+        self._running[future] = job
+        future.add_done_callback(events.put)
+
+    def events(self) -> Sequence[Event]:
+        """Wait up to POLL seconds for an event. Raises errors of jobs."""
+        try:
+            event = self._events.get(timeout=POLL)
+        except queue.Empty:
+            return []
+        if isinstance(event, EpochDone):
+            return [event]
+        pack = self._running.pop(event).pack
+        try:
+            return [PackDone(pack, event.result())]
+        except OutOfMemory as error:
+            return [PackLost(pack, str(error), out_of_memory=True)]
+
+    def cancel(self) -> None:
+        """Stop all jobs at their next step and discard their events; leave a thread that goes on."""
+        self._stop.set()
+        if wait(self._running, PATIENCE).not_done:  # it compiles, say, and ends by itself
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = ThreadPoolExecutor(self._slots, "lanes")
+        self._running.clear()
+        self._events, self._stop = queue.SimpleQueue(), threading.Event()
+
+    def close(self) -> None:
+        """Stop all jobs and end the threads."""
+        self.cancel()
+        self._pool.shutdown()
 
 
 class Processes:
