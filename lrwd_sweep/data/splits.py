@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets.batch import joined, moved
+from lrwd_sweep.nets.network import joined, moved
 from lrwd_sweep.nets.randomness import seed_globals, seeded
 
 EVAL_BATCH = 256  # items evaluated at a time, in every pack, so that no rounding depends on the pack

@@ -17,7 +17,7 @@ from lrwd_sweep.data.stream import probe
 from lrwd_sweep.data.user_items import Item, MapStyle, opened
 from lrwd_sweep.data.user_splits import NAMES, UserSplits, kind_of, parts_of, read, type_of
 from lrwd_sweep.errors import DataError, UsageError, arg
-from lrwd_sweep.nets import is_by_item, network, output_of
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.spec import user_code
@@ -95,12 +95,12 @@ def _is_scored_whole(task: Task, sizes: DataSet) -> bool:
     with redirect_stdout(sys.stderr):
         if not is_mean_over_items(find_loss(task.loss), sizes.item, _output(task)):
             return True
-        return user_code.is_user_code(task.net) and not is_by_item(network(task))
+        return user_code.is_user_code(task.net) and not network(task).by_item
 
 
 def _output(task: Task) -> tuple[int, ...] | None:
     """Return the shape of an item's output, if it does not follow from the target. Raises UsageError."""
-    return None if task.data_set.target == CLASS else output_of(network(task))
+    return None if task.data_set.target == CLASS else network(task).output
 
 
 def load(name: str, sizes: DataSet, *, standardize: bool = False, stream: bool = False) -> Splits:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.nets import Lanes
+from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.spec.flat_minima import ETA, FlatMinima
 
 

@@ -17,11 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lrwd_sweep.errors import LrwdError, UsageError, arg
-from lrwd_sweep.nets.batch import call, made_up
 from lrwd_sweep.nets.dry_run import is_output, wanted
-from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.modules import ModuleNetwork
-from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.network import Loss, Way, call, made_up
 from lrwd_sweep.nets.randomness import replace_dropout
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import FLOAT32, REAL, DataSet
@@ -35,7 +33,7 @@ def build(name: str, item: DataSet, options: str, way: Way) -> ModuleNetwork:
         offered["num_tokens"] = max(tokens)
     factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), item, way.loss)
     try:
-        made = ModuleNetwork(factory, item.shape, item.classes, way, item)
+        made = ModuleNetwork(factory, item, way)
     except LrwdError as error:
         prefix = "" if error.begins_with_argument else f"{arg('net', name)}: "
         raise UsageError(prefix + error.text) from error

@@ -14,8 +14,9 @@ from lrwd_sweep.data import Splits, load
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.errors import DataError, UsageError
-from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.gpt import Gpt
+from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.net_options import options_text

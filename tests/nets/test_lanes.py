@@ -12,10 +12,11 @@ from torch.nn import functional
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets import Lanes, ModuleNetwork, network
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.cnn import CnnLanes
 from lrwd_sweep.nets.loop import LoopLanes
-from lrwd_sweep.nets.modules import VmapLanes
+from lrwd_sweep.nets.modules import ModuleNetwork, VmapLanes
+from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.nets.randomness import Noisy, seeded
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status

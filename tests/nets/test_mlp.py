@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.nets.lane_layers import Windows
+from lrwd_sweep.nets.cnn import Windows
+from lrwd_sweep.nets.loss import DEFAULT_LOSS
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
 from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes, row_means
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.optim.jit import compiled
 from tests.small import CPU, F64
 
+WAY = Way(DEFAULT_LOSS)
 NOISE = [torch.Generator()]  # not used
 
 
@@ -62,7 +64,7 @@ def _logits(
 def test_gradients_statistics_and_predictions_are_those_of_torch(
     widths: list[int], norm_logits: bool, count: int, batch: int
 ) -> None:
-    net = Mlp(tuple(widths), norm_logits)
+    net = Mlp(tuple(widths), norm_logits, WAY)
     arena, lanes = _by_torch(net, count, batch)
     other = _arena(net, count)
     compiled = net.lanes(other.named, other.named_grad, batch)
@@ -90,7 +92,7 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
 
 
 def test_saturated_softmax_gives_a_finite_loss() -> None:
-    net = Mlp((4, 6, 3), norm_logits=False)
+    net = Mlp((4, 6, 3), False, WAY)
     arena, lanes = _by_torch(net, 1, 8)
     arena.named["weight2"].mul_(1e6)
     losses, _ = lanes.gradient(*_batch(net, 8), NOISE)
@@ -99,11 +101,12 @@ def test_saturated_softmax_gives_a_finite_loss() -> None:
 
 
 def test_numba_trains_only_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    arena = _arena(Mlp(), 2, torch.float32)
-    assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), NumbaMlpLanes)
-    assert isinstance(Mlp(way=Way(precision="bfloat16")).lanes(arena.named, arena.named_grad, 8), MlpLanes)
+    nets = [Mlp((8, 6, 3), True, way) for way in (WAY, Way(DEFAULT_LOSS, precision="bfloat16"))]
+    arena = _arena(nets[0], 2, torch.float32)
+    found = [net.lanes(arena.named, arena.named_grad, 8) for net in nets]
     monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)
-    assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), MlpLanes)
+    found.append(nets[0].lanes(arena.named, arena.named_grad, 8))
+    assert [type(lanes) for lanes in found] == [NumbaMlpLanes, MlpLanes, MlpLanes]
 
 
 def test_compiled_and_cached_loops_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrwd_sweep.nets import ModuleNetwork, decaying, network
+from lrwd_sweep.nets import decaying, network
 from lrwd_sweep.nets.cnn import Cnn
+from lrwd_sweep.nets.image_classifiers import WideResNet
+from lrwd_sweep.nets.loss import DEFAULT_LOSS
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
-from lrwd_sweep.nets.parameters import norm_and_bias
+from lrwd_sweep.nets.modules import ModuleNetwork, norm_and_bias
+from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import Noisy
-from lrwd_sweep.nets.resnet import WideResNet
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
 from lrwd_sweep.spec.task import Task
@@ -126,7 +128,7 @@ def test_invalid_pattern_is_refused() -> None:
         assert_raises(complaint, lambda: complete(Task(net=net, **options)))  # noqa: B023
 
 
-SHAPE = (1, 8, 8)
+ITEM, WAY = DataSet(0, 0, 0, 4, (1, 8, 8)), Way(DEFAULT_LOSS)
 
 
 def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
@@ -147,8 +149,11 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
 
 def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
     cnns = partial(Cnn, 1, 4, True), partial(Cnn, 1, 4, False), partial(WideResNet, 1, 4, depth=10, k=1)
-    modules = [ModuleNetwork(make, SHAPE, 4) for make in cnns]
-    mlps = [MlpNetwork(Mlp(norm_logits=normed), DataSet(0, 0, 0, 10, (64,))) for normed in (True, False)]
+    modules = [ModuleNetwork(make, ITEM, WAY) for make in cnns]
+    mlps = [
+        MlpNetwork(Mlp((64, 12, 12, 10), normed, WAY), DataSet(0, 0, 0, 10, (64,)))
+        for normed in (True, False)
+    ]
     for net in (*modules, *mlps):
         plain, known = _logits(net), net.net if isinstance(net, MlpNetwork) else net
         for name in (name for name, shape in net.shapes.items() if len(shape) > 1):
@@ -168,4 +173,4 @@ class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, 
 
 
 def test_zero_and_unused_layers_are_not_scale_invariant() -> None:
-    assert ModuleNetwork(_Mixed, SHAPE, 4).scale_invariant == ()
+    assert ModuleNetwork(_Mixed, ITEM, WAY).scale_invariant == ()

@@ -12,7 +12,8 @@ from torch.nn import functional
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets import ModuleNetwork, network, of_seed
+from lrwd_sweep.nets import network
+from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.task import Task
 from tests.small import CELLS, CPU, F64, pack, splits, task
@@ -77,7 +78,7 @@ def test_frozen_parameters_differ_between_seeds() -> None:
         frozen = f"^(?!{name})"
         made = network(task(net, train=frozen, engine="loop"))
         one, other = (
-            of_seed(made, generator(seed, "parameters"), CPU).module.get_parameter(name)  # type: ignore[attr-defined]
+            made.of_seed(generator(seed, "parameters"), CPU).module.get_parameter(name)  # type: ignore[attr-defined]
             for seed in (0, 1)
         )
         assert not torch.equal(one, other), net

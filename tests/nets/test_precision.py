@@ -9,10 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.nets import Lanes, network
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.modules import VmapLanes
+from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.science.trial import Status
 from tests.nets import awkward
 from tests.refusal import assert_raises

@@ -13,11 +13,15 @@ from torch.utils.checkpoint import checkpoint
 
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.nets import network
+from lrwd_sweep.nets.loss import DEFAULT_LOSS
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.net_options import options_text
 from tests.nets.awkward import Base, TwoLayers
 from tests.refusal import assert_raises
@@ -282,4 +286,4 @@ def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
         (lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()), r"layer 1 \(Hidden\) draws random"),
         (lambda: nn.Conv2d(1, 4, 3), r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"),
     ):
-        assert_raises(complaint, ModuleNetwork, make, (1, 8, 8), 4)
+        assert_raises(complaint, ModuleNetwork, make, DataSet(0, 0, 0, 4, (1, 8, 8)), Way(DEFAULT_LOSS))
