@@ -1,4 +1,4 @@
-"""Images read from files, checked, and divided into splits: ImageNet32x32 and image folders; augmentation.
+"""Images read from files, checked, and divided into splits: digits, ImageNet32x32, folders; augmentation.
 
 Augmentation shifts, mirrors and cuts out training images on their device. Blank is 0 in normalised images,
 the mean colour: the paper's CIFAR recipe comes from fb.resnet.torch by way of Shake-Shake, which normalises
@@ -7,6 +7,7 @@ first and pads then; Cutout (DeVries and Taylor 2017) does the same.
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from lrwd_sweep.spec import image_folder
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.data_files import DataFiles
 
-HOLD_OUT_SEED = 0
+HOLD_OUT_SEED = 0  # also of the digits
 IMAGENET_TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
 IMAGENET_TEST = "val_data"
 IMAGENET_FOLDERS = (
@@ -154,6 +155,40 @@ def as_splits(train: Images, validation: Images, test: Images, sizes: DataSet, w
         raise broken(where, f"is mislabelled: no training image has class {int(counts.argmin())}, from 0")
     pixels = Pixels.of(torch.from_numpy(train.x))
     return Splits(train.split(pixels), validation.split(pixels), test.split(pixels))
+
+
+def read_digits() -> np.ndarray:
+    """Read the table (1797, 65): 64 pixels and the label.
+
+    It lies in scikit-learn's folder; importing scikit-learn would double the start-up time.
+    """
+    found = importlib.util.find_spec("sklearn")
+    path = Path(found.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if found else None
+    if path is not None and path.is_file():
+        return np.loadtxt(path, delimiter=",")
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - in case its files have moved
+    except ImportError:
+        raise DataError(
+            "the digits ship inside scikit-learn, which is missing; pip install scikit-learn"
+        ) from None
+    x, y = load_digits(return_X_y=True)
+    return np.column_stack([x, y])
+
+
+def load_digits(sizes: DataSet) -> Splits:
+    """Read 400 training, 697 validation and 700 test images (n, 1, 8, 8), standardised by the first.
+
+    The channel has one mean and one deviation, as the paper normalises its images: pixels at the rim, dark in
+    nearly every image, stay small. Raises DataError without scikit-learn.
+    """
+    table = read_digits()
+    table = table[np.random.default_rng(HOLD_OUT_SEED).permutation(len(table))]
+    x, y = torch.from_numpy(table[:, :-1]).reshape(-1, *sizes.shape), torch.from_numpy(table[:, -1]).long()
+    train = x[: sizes.train]
+    x = (x - train.mean()) / train.std(correction=0)
+    bounds = [sizes.train, sizes.validation, sizes.test]
+    return Splits(*(Split(a, b) for a, b in zip(torch.split(x, bounds), torch.split(y, bounds), strict=True)))
 
 
 def load_imagenet32(files: DataFiles, sizes: DataSet) -> Splits:

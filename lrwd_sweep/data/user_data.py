@@ -15,7 +15,7 @@ from torch import Tensor
 from lrwd_sweep.data.splits import EVAL_BATCH, Splits, StreamedSplit
 from lrwd_sweep.data.stream import probe
 from lrwd_sweep.data.user_items import Item, MapStyle, opened
-from lrwd_sweep.data.user_splits import NAMES, UserSplits, kind_of, parts_of, read, type_of
+from lrwd_sweep.data.user_splits import UserSplits, kind_of, parts_of, read, type_of
 from lrwd_sweep.errors import DataError, UsageError, arg
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
@@ -78,7 +78,7 @@ def completed(task: Task, *, anew: bool = False, room: float = math.inf) -> Task
 
 def _refuse_negative_tokens(name: str, splits: Splits) -> None:
     """Raise DataError for tokens that an embedding cannot look up."""
-    for split in (splits.train, splits.validation, splits.test):
+    for split in splits.parts.values():
         if isinstance(split.x, Tensor) and len(split) and (least := int(split.x.min())) < 0:
             raise DataError(f"{arg('data', name)}: x has the token {least}; number tokens from 0")
 
@@ -122,7 +122,7 @@ def reopened(name: str, splits: Splits, classes: int) -> Splits:
 
     Raises UsageError, UnknownName or DataError.
     """
-    every = {part: getattr(splits, part) for part in NAMES}
+    every = splits.parts
     streamed = {part: one for part, one in every.items() if isinstance(one, StreamedSplit)}
     if not streamed:
         return splits
@@ -174,7 +174,7 @@ def _read(name: str, code: str, stream: bool, room: float = math.inf) -> UserSpl
 def _sizes(found: UserSplits) -> DataSet:
     """Return the sizes of the splits, and what one item is."""
     splits = found.splits
-    every = [split for split in (splits.train, splits.validation, splits.test) if len(split)]
+    every = [split for split in splits.parts.values() if len(split)]
     labels = [split.y for split in every]
     classes, target = 0, kind_of(labels)
     if target in (CLASS, POSITION):
@@ -212,7 +212,7 @@ def _loaded(name: str, stream: bool, room: float) -> UserSplits:
     with _told(code), seeded(SEED), redirect_stdout(sys.stderr):
         found = read(code(**arguments), stream=stream, room=room)
     classes = _sizes(found).classes
-    every = {part: getattr(found.splits, part) for part in NAMES}
+    every = found.splits.parts
     for part, split in every.items():
         if isinstance(split, StreamedSplit):
             every[part] = replace(split, read=_reader(code, part, split.read, classes))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lrwd_sweep.data.splits import Pixels, Split, Splits, StreamedSplit
+from lrwd_sweep.data.splits import NAMES, Pixels, Split, Splits, StreamedSplit
 from lrwd_sweep.data.stream import Hashes, survey
 from lrwd_sweep.data.user_items import (
     ARRAYS,
@@ -36,7 +36,6 @@ from lrwd_sweep.spec.catalog import CLASS, FLOAT, IGNORED, MULTI_HOT, POSITION
 
 _log = logging.getLogger(__name__)
 
-NAMES = ("train", "validation", "test")
 _INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out", "test": "leave test out"}
 _CHUNK = 2**24  # numbers checked at a time
 _DIGITS = 12  # of a digest: two data sets share one with probability 10⁻¹⁴
@@ -63,8 +62,7 @@ class UserSplits:
     @property
     def streams(self) -> bool:
         """True if some split is streamed."""
-        every = (self.splits.train, self.splits.validation, self.splits.test)
-        return any(isinstance(one, StreamedSplit) for one in every)
+        return any(isinstance(one, StreamedSplit) for one in self.splits.parts.values())
 
 
 def read(returned: Any, *, stream: bool = False, room: float = math.inf) -> UserSplits:

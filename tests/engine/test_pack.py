@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lrwd_sweep.data import digits
+from lrwd_sweep.data import load
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
@@ -142,7 +142,7 @@ def test_seeds_differ_and_are_the_same_for_every_optimizer() -> None:
 
 
 def test_default_task_is_learnt() -> None:
-    data = digits.load().to(CPU, torch.float32)
+    data = load("digits", Task().data_set).to(CPU, torch.float32)
     (trial,) = PackTrainer(ADAMW, Task(), [Cell(2**-7, 2**-6)], 0, data).run()
     assert trial.metrics["val_error"] < 0.1
     assert trial.metrics["train_loss"] < 0.1

@@ -12,16 +12,13 @@ from torch.nn import functional
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.engine.choice import chosen, obstacle
-from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.gpt import Gpt
-from lrwd_sweep.nets.modules import ModuleNetwork
-from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.net_options import options_text
 from lrwd_sweep.spec.task import Task
-from tests.small import CELLS, CPU, F64, pack
+from tests.small import CELLS, CPU, F64, begun, loss_alone, pack, train_alone
 
 SMALL = {"layers": 2, "heads": 2, "width": 8, "context": 6}
 SIZE = 3000  # characters of the text
@@ -44,49 +41,27 @@ def _splits(data: str) -> Splits:
     return load(data, _task(data).data_set).to(CPU, F64)
 
 
-def _module(request: Task, seed: int = 3) -> Gpt:
-    """Return the network of a seed before training."""
-    made = network(request)
-    assert isinstance(made, ModuleNetwork)
-    with seeded(int(torch.randint(2**62, (), generator=generator(seed, "parameters")))):
-        module = made.make()
-    assert isinstance(module, Gpt)
-    return module
-
-
 def test_lane_equals_the_lone_module_under_torch_optim(text: str) -> None:
     for form in ("", "tie", "weight_norm"):
         for engine in ("loop", "vmap"):
-            request = _task(text, form, engine=engine, schedule="fixed")
-            splits = _splits(text)
-            trainer = pack("adamw:lr-scaled", request, CELLS, seed=3, data=splits)
+            request, data = _task(text, form, engine=engine, schedule="fixed"), _splits(text)
+            trainer = pack("adamw:lr-scaled", request, CELLS, seed=3, data=data)
             trials = trainer.run()
             for lane in (0, 2):
-                module = _module(request).double()
-                cell = CELLS[lane]
-                optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
-                order = torch.randperm(len(splits.train), generator=generator(3, "data order"))
-                for batch in order.split(16)[: request.steps]:  # type: ignore[no-untyped-call]
-                    x, y = splits.train.batch(batch)
-                    optimizer.zero_grad()
-                    logits = module(x)
-                    functional.cross_entropy(logits.flatten(0, 1), y.flatten()).backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
+                module = train_alone(begun(request), request, CELLS[lane], data)
                 for name, value in trainer.arena.named.items():
                     difference = value[lane] - module.get_parameter(name)
                     assert difference.abs().max() < 1e-10, (form, engine, name)
                 with torch.no_grad():
-                    logits, y = module(splits.validation.x), splits.validation.y
-                    loss = functional.cross_entropy(logits.flatten(0, 1), y.flatten()).item()
-                    error = (logits.argmax(-1) != y).double().mean().item()
-                metrics = trials[lane].metrics
-                assert metrics["val_loss"] == pytest.approx(loss, abs=1e-10), (form, engine)
-                assert metrics["val_perplexity"] == pytest.approx(math.exp(loss), abs=1e-9), (form, engine)
-                assert metrics["val_error"] == pytest.approx(error, abs=1e-10), (form, engine)
+                    x, y = data.validation.x, data.validation.y
+                    loss, error = loss_alone(module, x, y).item(), (module(x).argmax(-1) != y).double().mean()
+                expected = {"val_loss": loss, "val_perplexity": math.exp(loss), "val_error": error.item()}
+                for name, number in expected.items():
+                    assert trials[lane].metrics[name] == pytest.approx(number, abs=1e-9), (form, engine, name)
 
 
 def test_a_position_sees_only_those_before_it(text: str) -> None:
-    module = _module(_task(text))
+    module = begun(_task(text)).float()
     x = torch.randint(10, (3, 6))
     with torch.no_grad():
         logits = module(x)
@@ -103,7 +78,7 @@ def test_weight_norm_makes_directions_of_the_same_function_scale_invariant(text:
     assert len(found) == 8, "four matrices in each of two blocks"
     assert all(name.endswith("weight.original1") for name in found), found
     x = torch.randint(10, (3, 6))
-    assert torch.allclose(_module(normed)(x), _module(plain)(x), atol=1e-6)
+    assert torch.allclose(begun(normed)(x), begun(plain)(x), atol=1e-6)
 
 
 def test_initial_weights_have_gpt2s_spread() -> None:
