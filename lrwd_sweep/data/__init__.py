@@ -1,7 +1,5 @@
 """Data sets by name, and texts as windows of tokens."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -5,8 +5,6 @@ the mean colour: the paper's CIFAR recipe comes from fb.resnet.torch by way of S
 first and pads then; Cutout (DeVries and Taylor 2017) does the same.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import pickle
 from collections.abc import Callable, Iterable, Sequence

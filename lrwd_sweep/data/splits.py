@@ -1,7 +1,5 @@
 """Training, validation and test splits: held on a device, mapped by processes from one file, or streamed."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """User data: the results of the user's function, checked once, and held as tensors or streamed."""
 
-from __future__ import annotations
-
 import math
 import os
 import sys
@@ -14,8 +12,8 @@ from torch import Tensor
 
 from lrwd_sweep.data.splits import EVAL_BATCH, Splits, StreamedSplit
 from lrwd_sweep.data.stream import probe
-from lrwd_sweep.data.user_items import Item, MapStyle, opened
-from lrwd_sweep.data.user_splits import UserSplits, kind_of, parts_of, read, type_of
+from lrwd_sweep.data.user_items import Item, MapStyle, opened, type_of
+from lrwd_sweep.data.user_splits import UserSplits, kind_of, parts_of, read
 from lrwd_sweep.errors import DataError, UsageError, arg
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state

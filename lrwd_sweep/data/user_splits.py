@@ -1,7 +1,5 @@
 """Splits that the user's function returns, as tensors or streamed: checked against each other."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math
@@ -29,6 +27,7 @@ from lrwd_sweep.data.user_items import (
     opened,
     stacked,
     tensor,
+    type_of,
     what,
 )
 from lrwd_sweep.errors import DataError, arg, brief
@@ -287,8 +286,3 @@ def _refuse_positions(labels: Mapping[str, Tensor]) -> None:
             raise DataError(
                 f"y of {name} has fewer than {1 + (name == 'train')} classes that count; add some"
             )
-
-
-def type_of(x: Tensor) -> str:
-    """Return torch's name of a tensor's type."""
-    return str(x.dtype).removeprefix("torch.")

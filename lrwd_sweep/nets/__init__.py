@@ -1,7 +1,5 @@
 """Networks by name: the catalog's, torchvision's and the user's."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A dry run of a module before training: its trained parameters, and uses that lanes do not support."""
 
-from __future__ import annotations
-
 import math
 from copy import deepcopy
 from dataclasses import dataclass

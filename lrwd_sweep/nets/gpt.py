@@ -1,7 +1,5 @@
 """A small decoder-only transformer for texts, as an ordinary module (Radford et al. 2019)."""
 
-from __future__ import annotations
-
 import json
 import math
 from functools import partial

@@ -1,7 +1,5 @@
 """Classifiers of images: residual networks and VGG for small images, and torchvision's by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Losses by name, and trials of a loss on a batch."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The interface of networks: batches, precision, networks, and lanes that train side by side."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext

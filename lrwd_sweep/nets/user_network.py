@@ -1,7 +1,5 @@
 """User networks: made by the user's factory, and refused in one line if they cannot train."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

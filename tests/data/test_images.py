@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,10 @@ def _dtype_by_a_call() -> bytes:
 
 LIVE = {
     "os.system, protocol 0": pickle.dumps({"data": Runs(os.system, f"touch {MARK}")}, 0),
-    "os.system, protocol 4": pickle.dumps({"data": Runs(os.system, f"touch {MARK}")}, 4),
     "builtins.eval": pickle.dumps({"data": Runs(eval, TOUCH)}, 5),
     "nested": pickle.dumps({"data": [({"a": [Runs(os.system, f"touch {MARK}")]},)]}, 4),
     "an array of objects": pickle.dumps({"data": np.array([Runs(eval, TOUCH)], dtype=object)}, 4),
     "a dtype that is a call": _dtype_by_a_call(),
-    "INST": b"(U" + bytes([len(TOUCH)]) + TOUCH.encode() + b"ibuiltins\neval\n.",
     "OBJ": b"(cbuiltins\neval\nU" + bytes([len(TOUCH)]) + TOUCH.encode() + b"o.",
 }
 
@@ -119,10 +118,8 @@ STRANGE = {
     "a shape without its bytes": SHAPED.replace(b"J\x03\x00\x00\x00", b"J\xff\xff\xff\x7f"),
     "a long name of many lines": b"\x80\x04\x8c\xc8" + b"a\n" * 100 + b"\x8c\x01x\x93.",
     "a text of 2⁶¹ bytes": b"\x80\x04\x8d\x00\x00\x00\x00\x00\x00\x00\x20.",
-    "a list": pickle.dumps([1, 2]),
     "text": b"<!DOCTYPE html><html>",
     "a memo that is not there": b"\x80\x02}U\x04datah\x07s.",
-    "an unfilled stack": b"\x80\x02s.",
 }
 
 
@@ -159,48 +156,34 @@ def test_crop_flip_gives_crops_of_the_padded_image_half_of_them_mirrored() -> No
 
 
 def test_cutout_blanks_a_square_of_half_the_side_clipped_at_the_border() -> None:
-    for side in (8, 28, 32):
-        x = torch.ones(300, 3, side, side, dtype=torch.float64)
-        out = cutout(x, _stream())
+    for side in (8, 28):
+        x, half, near = torch.ones(300, 3, side, side, dtype=torch.float64), side // 2, torch.arange(side)
+        squares = set()
+        for row, column in product(range(side), repeat=2):
+            inside = [(near >= k - half // 2) & (near < k - half // 2 + half) for k in (row, column)]
+            squares.add((~torch.outer(*inside)).double().expand(3, -1, -1).numpy().tobytes())
+        found = {image.numpy().tobytes() for image in cutout(x, _stream())}
+        assert found <= squares, side
+        assert len(found) > 30, side
         assert x.min() == 1  # not in place
-        half, seen = side // 2, set()
-        for image in out:
-            blank = image[0] == 0
-            assert all(torch.equal(channel == 0, blank) for channel in image)
-            lengths = []
-            for axis in (0, 1):
-                places = blank.any(dim=1 - axis).nonzero().flatten().tolist()
-                first, length = places[0], places[-1] - places[0] + 1
-                assert half // 2 <= length <= half, side
-                assert length == half or first == 0 or first + length == side, side
-                lengths.append(length)
-            assert blank.sum() == lengths[0] * lengths[1]  # a rectangle
-            seen.add(tuple(lengths))
-        assert (half, half) in seen
-        assert len(seen) > 1
 
 
 def _trained(lanes: int, seed: int, augment: str) -> tuple[list[Tensor], float]:
-    cells = [Cell(0.1, 0.01 * k) for k in range(lanes)]
-    trainer = pack("sgd", task("mlp", augment=augment), cells, seed=seed)
+    """Return the augmented batches that lanes see, and the first lane's loss."""
+    trainer = pack("sgd", task(augment=augment), [Cell(0.1, 0.01 * k) for k in range(lanes)], seed=seed)
     seen, augmented = list[Tensor](), trainer.draws[0].augment
-
-    def watched(x: Tensor) -> Tensor:
-        seen.append(augmented(x).clone())
-        return seen[-1]
-
-    trainer.draws[0].augment = watched
+    trainer.draws[0].augment = lambda x: seen.append(augmented(x).clone()) or seen[-1]  # type: ignore[func-returns-value]
     return seen, trainer.run()[0].metrics["val_loss"]
 
 
 def test_training_images_are_changed_by_the_seed_and_not_by_the_pack() -> None:
+    plain, _ = splits().train.batch(torch.randperm(48, generator=generator(0, "data order"))[:16])
     for augment in AUGMENTATIONS:
-        one, loss = _trained(1, 0, augment)
-        three, same = _trained(3, 0, augment)
+        (one, loss), (three, same), (other, _) = (
+            _trained(lanes, seed, augment) for lanes, seed in ((1, 0), (3, 0), (1, 1))
+        )
         assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True)), augment
         assert loss == pytest.approx(same, rel=1e-6), augment
-        assert not torch.equal(one[0], _trained(1, 1, augment)[0][0]), augment
-        order = torch.randperm(48, generator=generator(0, "data order"))
-        plain, _ = splits().train.batch(order[:16])
+        assert not torch.equal(one[0], other[0]), augment
         assert torch.equal(one[0], augmentation(augment, generator(0, "augmentation"))(plain)), augment
         assert torch.equal(one[0], plain) is (augment == "none"), augment

@@ -50,7 +50,7 @@ def _begun(of: Task, kind: type[nn.Module] | None) -> nn.Module:
     if kind in (None, awkward.Dropping, awkward.Lazy):
         return begun(of)
     with seeded(int(torch.randint(2**62, (), generator=generator(3, "parameters")))):
-        return kind().double().train()  # type: ignore[misc]
+        return kind().double().train()
 
 
 LARGE = "shake26-2x32d", "torchvision:mobilenet_v3_small"

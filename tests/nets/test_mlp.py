@@ -24,17 +24,12 @@ WAY = Way(DEFAULT_LOSS)
 NOISE = [torch.Generator()]  # not used
 
 
-def _arena(net: Mlp, lanes: int, dtype: torch.dtype = F64, align: int = 1) -> Arena:
+def _arena(net: Mlp, lanes: int, dtype: torch.dtype = F64) -> Arena:
     stream = torch.Generator().manual_seed(1)
-    arena = Arena.stack(net.init(stream), lanes, device=CPU, dtype=dtype, align=align)
+    arena = Arena.stack(net.init(stream), lanes, device=CPU, dtype=dtype)
     for value in arena.named.values():
         value.add_(0.1 * torch.randn(value.shape, generator=stream, dtype=dtype))
     return arena
-
-
-def _by_torch(net: Mlp, lanes: int, batch: int) -> tuple[Arena, MlpLanes]:
-    arena = _arena(net, lanes)
-    return arena, MlpLanes(net, arena.named, arena.named_grad, batch)
 
 
 def _batch(net: Mlp, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -65,8 +60,8 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
     widths: list[int], norm_logits: bool, count: int, batch: int
 ) -> None:
     net = Mlp(tuple(widths), norm_logits, WAY)
-    arena, lanes = _by_torch(net, count, batch)
-    other = _arena(net, count)
+    arena, other = _arena(net, count), _arena(net, count)
+    lanes = MlpLanes(net, arena.named, arena.named_grad, batch)
     compiled = net.lanes(other.named, other.named_grad, batch)
     assert isinstance(compiled, NumbaMlpLanes)
     for seed in range(3):
@@ -93,9 +88,9 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
 
 def test_saturated_softmax_gives_a_finite_loss() -> None:
     net = Mlp((4, 6, 3), False, WAY)
-    arena, lanes = _by_torch(net, 1, 8)
+    arena = _arena(net, 1)
     arena.named["weight2"].mul_(1e6)
-    losses, _ = lanes.gradient(*_batch(net, 8), NOISE)
+    losses, _ = MlpLanes(net, arena.named, arena.named_grad, 8).gradient(*_batch(net, 8), NOISE)
     assert 1e4 < losses[0] < math.inf
     assert torch.isfinite(arena.grad).all()
 

@@ -147,6 +147,17 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
     return logits
 
 
+class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, and an unused one
+    def make(self) -> None:
+        self.before, self.norm, self.unused = nn.Linear(64, 16), nn.LayerNorm(16), nn.Linear(3, 3)
+        self.head = nn.Linear(16, 4)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.before.bias)
+
+    def logits(self, x: Tensor) -> Any:
+        return self.head(torch.relu(self.norm(self.before(x))))
+
+
 def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
     cnns = partial(Cnn, 1, 4, True), partial(Cnn, 1, 4, False), partial(WideResNet, 1, 4, depth=10, k=1)
     modules = [ModuleNetwork(make, ITEM, WAY) for make in cnns]
@@ -159,18 +170,4 @@ def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None
         for name in (name for name, shape in net.shapes.items() if len(shape) > 1):
             change = (_logits(net, name) - plain).abs().max() / plain.abs().max()
             assert (change < 1e-9) == (name in known.scale_invariant), (net, name)
-
-
-class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, and an unused one
-    def make(self) -> None:
-        self.before, self.norm, self.unused = nn.Linear(64, 16), nn.LayerNorm(16), nn.Linear(3, 3)
-        self.head = nn.Linear(16, 4)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.before.bias)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.head(torch.relu(self.norm(self.before(x))))
-
-
-def test_zero_and_unused_layers_are_not_scale_invariant() -> None:
-    assert ModuleNetwork(_Mixed, ITEM, WAY).scale_invariant == ()
+    assert ModuleNetwork(_Mixed, ITEM, WAY).scale_invariant == ()  # zero and unused layers are not
