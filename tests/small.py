@@ -15,13 +15,19 @@ from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import POSITION, DataSet, Input
 from lrwd_sweep.spec.task import Task
 
 CPU = torch.device("cpu")
 F32, F64 = torch.float32, torch.float64
 ADAMW, SGDW = Optimizer.parse("adamw"), Optimizer.parse("sgdw")
 SIZES = DataSet(train=48, validation=20, test=20, classes=4, shape=(1, 8, 8))
+TOKENS = DataSet(  # windows of tokens, each the class of the position before
+    *(48, 20, 20, 11, (6,)),
+    target=POSITION,
+    target_shape=(6,),
+    inputs=(Input((6,), "int64", 10),),
+)
 CELLS = [Cell(0.004, 1e-2), Cell(0.001, 0.1), Cell(0.0005, 0.0)]  # for Adam
 WELL = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]  # for SGD
 ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps
@@ -48,6 +54,13 @@ def splits(dtype: torch.dtype = F32, shape: tuple[int, ...] = SIZES.shape) -> Sp
         return Split(centres[y] + torch.randn(count, *shape, generator=stream, dtype=F64), y)
 
     return Splits(split(SIZES.train), split(SIZES.validation), split(SIZES.test)).to(CPU, dtype)
+
+
+@cache
+def token_splits(dtype: torch.dtype = F32) -> Splits:
+    stream = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(11, (count, 7), generator=stream) for count in (48, 20, 20)]
+    return Splits(*(Split(x[:, :-1], x[:, 1:]) for x in drawn)).to(CPU, dtype)
 
 
 def pack(

@@ -19,7 +19,6 @@ from torchvision import datasets
 from lrwd_sweep.data import Split
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DATA_SETS
-from lrwd_sweep.spec.data_files import DataFiles
 from tests.data.formats import COLOUR, FORMATS, Format, Images, publish, python2_pickle, write_idx
 
 CIFAR, MNIST = FORMATS["cifar10"], FORMATS["mnist"]
@@ -70,14 +69,13 @@ def test_formats_are_read_and_split_exactly(tmp_path: Path, monkeypatch: pytest.
 def test_missing_files_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, format_ in FORMATS.items():
         root = tmp_path / name
-        how = "image-net.org" if "imagenet" in name else "add download=True, put"
-        rest = (f"{format_.name} is not in {root} (no ", how, "or name another folder by data_dir")
-        _assert_refused(format_, root, *rest)
-        assert not root.exists()
         format_.write(root, monkeypatch)
         gone = max(path for path in root.rglob("*") if path.is_file())
         gone.unlink()
-        _assert_refused(format_, root, gone.stem, *rest)
+        how = "image-net.org" if "imagenet" in name else "add download=True, put"
+        _assert_refused(
+            format_, root, f"{format_.name} is not in {root} (no ", gone.stem, how, " by data_dir"
+        )
     images, labels = "MNIST/raw/train-images-idx3-ubyte.gz", " and MNIST/raw/t10k-labels-idx1-ubyte.gz there"
     _assert_refused(MNIST, tmp_path, f"(no {images}); add download=True, put {images}", labels)
 
@@ -121,8 +119,6 @@ WRONG_BATCHES: list[tuple[bytes | dict[str, Any], str]] = [
     (pickle.dumps([1]), "is not a pickled data set"),
     ({"data": _images(6, kind="i4")}, "no images of bytes but an array of int32"),
     ({"data": _images(6, 768)}, "shape (768,) instead of (3, 32, 32)"),
-    ({"data": _images(0), "labels": []}, "instead of"),
-    ({"data": [0, 1]}, "no images of bytes but a list of int"),
     ({"labels": [1] * 7}, "7 labels for 6 images"),
     ({"labels": [1] * 5 + [6]}, "mislabelled: it has the label 6, outside 1 to 5"),
     ({"labels": ["cat"] * 6}, "no labels but a list of str"),
@@ -131,7 +127,6 @@ WRONG_BATCHES: list[tuple[bytes | dict[str, Any], str]] = [
 ]
 WRONG_NPZ: list[tuple[dict[str, Any], str]] = [
     ({"data": np.array([{}, {}])}, "is not a readable npz file"),
-    ({"data": _images(6, kind="f8")}, "no images of bytes but an array of float64"),
     ({"labels": np.ones(6)}, "no labels but an array of float64"),
 ]
 
@@ -157,19 +152,6 @@ def test_wrong_batches_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest
         _assert_refused(npz, tmp_path / "b", line, str(path))
     path.write_bytes(whole[:-9])
     _assert_refused(npz, tmp_path / "b", "is not a readable npz file", str(path))
-
-
-def test_data_folder_is_given_or_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LRWD_DATA", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for variable, folder, found in (
-        ("HOME", "/home/me", "/home/me/.cache/lrwd-sweep"),
-        ("XDG_CACHE_HOME", "/cache", "/cache/lrwd-sweep"),
-        ("LRWD_DATA", "/data", "/data"),
-    ):
-        monkeypatch.setenv(variable, folder)
-        assert DataFiles().root == Path(found)
-    assert DataFiles("~/mine").root == Path("/home/me/mine")
 
 
 def _archive(root: Path, patch: pytest.MonkeyPatch, leave_out: str = "") -> None:

@@ -11,7 +11,6 @@ import torch
 from lrwd_sweep.data import load
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import POSITION, find_data_set
-from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.text_files import read
 from tests.refusal import assert_raises
@@ -57,24 +56,15 @@ def test_pythons_topics_are_a_text_without_repetition() -> None:
     assert Task(net="gpt", data="python-docs").data_set.digest == found.digest  # versions of Python differ
 
 
-def test_a_text_that_changed_is_another(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    sizes = find_data_set(f"text:{path}", 8)
-    request = Request.of(net="gpt", data=f"text:{path}", batch_size=8, net_options="context=8")
-    before = request.spec(request.variant("adam"))
-    path.write_text(TEXT.swapcase() + "!")
-    now = find_data_set(f"text:{path}", 8).digest
-    assert now != sizes.digest
-    assert before.differences(request.spec(request.variant("adam"))) == [
-        f"data of text:{path}, which changed: {sizes.digest}, {now}"
-    ]
-    assert_raises("has changed", load, f"text:{path}", sizes, error=DataError)
-
-
-def test_bad_texts_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_and_changed_texts_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("short.txt").write_text("to be or not to be")
+    Path("same.txt").write_text(TEXT)
+    sizes = find_data_set("text:same.txt", 8)
+    Path("same.txt").write_text(TEXT.swapcase())
+    assert_raises("has changed", load, "text:same.txt", sizes, error=DataError)
     Path("same.txt").write_text("a" * 2000)
     Path("folder").mkdir()
     Path("latin").mkdir()

@@ -109,16 +109,6 @@ def test_every_form_gives_the_same_tensors() -> None:
             assert torch.equal(split.y, y), name
 
 
-def test_the_test_split_is_optional() -> None:
-    for splits in (
-        lambda: (_pair(), _pair(6)),
-        lambda: {"validation": _pair(6), "train": _pair()},
-        lambda: {"train": _pair(), "validation": _pair(6), "test": None},
-    ):
-        task = _completed(splits)
-        assert task.data_set.test == len(_load(task).test) == 0
-
-
 BYTES = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
 
 
@@ -146,16 +136,19 @@ def test_images_of_bytes_are_given_as_they_are_or_standardised_and_other_inputs_
         assert_raises(complaint, _completed, lambda data=data: data, standardize=True)
 
 
-def test_random_split_is_the_same_every_time() -> None:
+def test_random_split_is_the_same_every_time_and_the_test_split_optional() -> None:
     def splits() -> Any:
         x = torch.arange(40.0).reshape(20, 2) + np.random.rand()  # as users write
-        return random_split(Items(x, torch.arange(20) % 2), [12, 8])
+        parts = random_split(Items(x, torch.arange(20) % 2), [12, 8])
+        return dict(zip(("train", "validation", "test"), (*parts, None), strict=True))
 
     found = []
     for k in range(2):
         torch.manual_seed(k)
         before = torch.get_rng_state()
-        found.append(_load(_completed(splits)).train.x)
+        task = _completed(splits)
+        assert task.data_set.test == len(_load(task).test) == 0
+        found.append(_load(task).train.x)
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(*found)
 

@@ -21,6 +21,7 @@ from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.nets import awkward
+from tests.nets.test_gpt import gpt_options
 from tests.refusal import assert_raises
 from tests.small import (
     CELLS,
@@ -34,6 +35,7 @@ from tests.small import (
     pack,
     splits,
     task,
+    token_splits,
     train_alone,
 )
 
@@ -58,42 +60,44 @@ FROZEN = {
     "mlp-norm": "weight[13]|bias",
     "cnn": "head|body.3",
     "resnet20": "head|blocks",
-    NORMED: "hidden|bias|flat",
+    NORMED: "hidden|bias",
 }
 CASES = [
-    *(("cnn-norm", 9, 2, ""), ("cnn", 9, 2, ""), ("resnet20", 3, 2, "")),
-    *((kind, 9, 2, "") for kind in AWKWARD),
-    *((net, 2 if net == "resnet20" else 9, 1, pattern) for net, pattern in FROZEN.items()),
-    *(pytest.param(net, 1, 1, "", marks=pytest.mark.slow) for net in LARGE),
+    *(("cnn-norm", 9, 2, {}), ("cnn", 9, 2, {}), ("resnet20", 3, 2, {}), ("embed-norm", 9, 2, {})),
+    *((kind, 9, 2, {}) for kind in AWKWARD),
+    *((net, 2 if net == "resnet20" else 9, 1, {"train": pattern}) for net, pattern in FROZEN.items()),
+    *(("gpt", 3, 2, gpt_options(**form)) for form in ({}, {"tie": True}, {"weight_norm": True})),
+    *(pytest.param(net, 1, 1, {}, marks=pytest.mark.slow) for net in LARGE),
 ]
 
 
-@pytest.mark.parametrize(("net", "epochs", "lanes", "train"), CASES)
+@pytest.mark.parametrize(("net", "epochs", "lanes", "options"), CASES)
 def test_lane_equals_the_lone_module_under_torch_optim(
-    net: str | type[nn.Module], epochs: int, lanes: int, train: str
+    net: str | type[nn.Module], epochs: int, lanes: int, options: dict[str, Any]
 ) -> None:
     if isinstance(net, str):
-        kind, request = None, task(net, epochs, schedule="fixed", engine="loop", train=train)
+        kind, request = None, task(net, epochs, schedule="fixed", engine="loop", **options)
     else:
         kind, request = net, _awkward(net, "vmap" if net in awkward.VECTORISED else "loop", epochs)
     # A shift before a normalisation has only rounding errors as gradient, which Adam divides by ε = 1e-8.
     bound = 1e-9 if net == "torchvision:mobilenet_v3_small" else 1e-10
-    before = torch.get_rng_state()
-    for one in (request, *([request.changed(engine="vmap")] if train else [])):
-        trainer = pack("adamw:lr-scaled", one, CELLS[:lanes], seed=3, data=splits(F64))
+    data, before = token_splits(F64) if net == "gpt" else splits(F64), torch.get_rng_state()
+    for one in (request, *([replace(request, engine="vmap")] if options else [])):
+        trainer = pack("adamw:lr-scaled", one, CELLS[:lanes], seed=3, data=data)
         trials = trainer.run()
         assert torch.equal(torch.get_rng_state(), before)  # draws come from the lanes' own generators
         for lane, cell in enumerate(CELLS[:lanes]):
             module = _begun(one, kind)
             left_out = {n: v.clone() for n, v in module.named_parameters() if not v.requires_grad}
-            parameters = dict(train_alone(module, one, cell, splits(F64)).named_parameters())
+            parameters = dict(train_alone(module, one, cell, data).named_parameters())
             assert kind or trainer.arena.named.keys() == parameters.keys() - left_out.keys()
             for name, value in trainer.arena.named.items():
                 assert (value[lane] - parameters[name]).abs().max() < bound, name
-            trained = trainer.lanes.module if one.engine == "vmap" else trainer.lanes.modules[lane]  # type: ignore[attr-defined]
+            found: Any = trainer.lanes
+            trained = found.module if one.engine == "vmap" else found.modules[lane]
             for name, value in left_out.items():
                 assert torch.equal(trained.get_parameter(name), value), name
-            for name, split in (("val", splits(F64).validation), ("test", splits(F64).test)):
+            for name, split in (("val", data.validation), ("test", data.test)):
                 with torch.no_grad():
                     loss = loss_alone(module, split.x.clone(), split.y).item()
                 assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10), name
