@@ -31,25 +31,6 @@ Noise = Sequence[torch.Generator]  # with equal states: one per lane, or one for
 
 EPS, MOMENTUM = 1e-5, 0.1  # of batch normalisation and its running statistics, as in torch.nn
 
-_NORMALISATIONS = (
-    functional.batch_norm,
-    functional.group_norm,
-    functional.instance_norm,
-    functional.layer_norm,
-    torch.batch_norm,
-    torch.group_norm,
-    torch.instance_norm,
-    torch.layer_norm,
-)
-_CONVOLUTIONS = (
-    torch.conv1d,
-    torch.conv2d,
-    torch.conv3d,
-    torch.conv_transpose1d,
-    torch.conv_transpose2d,
-    torch.conv_transpose3d,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -223,6 +204,26 @@ def targets(item: DataSet, count: int, stream: torch.Generator) -> Tensor:
     if item.target == MULTI_HOT:
         return torch.randint(2, (count, *item.target_shape), generator=stream).float()
     return torch.randint(item.classes, (count, *item.target_shape), generator=stream)
+
+
+_NORMALISATIONS = (
+    functional.batch_norm,
+    functional.group_norm,
+    functional.instance_norm,
+    functional.layer_norm,
+    torch.batch_norm,
+    torch.group_norm,
+    torch.instance_norm,
+    torch.layer_norm,
+)
+_CONVOLUTIONS = (
+    torch.conv1d,
+    torch.conv2d,
+    torch.conv3d,
+    torch.conv_transpose1d,
+    torch.conv_transpose2d,
+    torch.conv_transpose3d,
+)
 
 
 def compute_type(precision: str, like: Tensor) -> torch.dtype:

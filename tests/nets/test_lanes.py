@@ -63,7 +63,7 @@ FROZEN = {
     NORMED: "hidden|bias",
 }
 CASES = [
-    *(("cnn-norm", 9, 2, {}), ("cnn", 9, 2, {}), ("resnet20", 3, 2, {}), ("embed-norm", 9, 2, {})),
+    *(("cnn-norm", 9, 2, {}), ("cnn", 9, 2, {}), ("resnet20", 3, 2, {})),
     *((kind, 9, 2, {}) for kind in AWKWARD),
     *((net, 2 if net == "resnet20" else 9, 1, {"train": pattern}) for net, pattern in FROZEN.items()),
     *(("gpt", 3, 2, gpt_options(**form)) for form in ({}, {"tie": True}, {"weight_norm": True})),
