@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import io  # type: ignore[import-untyped]
 from torchvision import datasets
+from torchvision.transforms import functional
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.spec.catalog import DataSet
@@ -159,3 +161,13 @@ FORMATS = {
     "imagenet32": Format("imagenet32", partial(write_imagenet32, "imagenet32"), COLOUR),
     "imagenet32-npz": Format("imagenet32", partial(write_imagenet32, "Imagenet32_train_npz"), COLOUR),
 }
+
+
+def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
+    """Write square images of noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = np.random.default_rng(seed)
+    for k in range(count):
+        pixels = torch.from_numpy(stream.integers(0, 256, (3, side, side), np.uint8))
+        functional.to_pil_image(pixels).save(folder / f"{k:03}.{ending}")
+    return folder

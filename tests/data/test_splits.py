@@ -1,20 +1,15 @@
-"""Splits normalise images of bytes batch by batch, survive a file, and divide the digits by a fixed seed."""
+"""Splits normalise images of bytes batch by batch, and survive a file."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from lrwd_sweep.data import Pixels, Split, Splits, load
-from lrwd_sweep.data.images import read_digits
 from lrwd_sweep.data.splits import load_splits, make_folder, save_splits
-from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DATA_SETS
 
 CPU = torch.device("cpu")
@@ -52,27 +47,3 @@ def test_folders_of_killed_programs_are_removed(tmp_path: Path, monkeypatch: pyt
         (tmp_path / name).mkdir()
     mine = make_folder()
     assert {path.name for path in tmp_path.iterdir()} == {*kept, mine.name}
-
-
-def test_digits_are_split_without_overlap_and_standardised_by_the_training_split() -> None:
-    sizes = DATA_SETS["digits"]
-    splits = load("digits", sizes)
-    parts = (splits.train, splits.validation, splits.test)
-    assert [len(part) for part in parts] == [sizes.train, sizes.validation, sizes.test]
-    rows = torch.cat([part.x for part in parts])
-    assert rows.shape == (1797, 1, 8, 8)
-    assert len(torch.unique(rows, dim=0)) == 1797  # no image is in two splits
-    assert splits.train.x.mean().abs() < 1e-12
-    assert (splits.train.x.std(correction=0) - 1).abs() < 1e-12
-    assert splits.test.x.mean().abs() > 1e-9  # not by its own statistics
-    assert splits.train.x.min() == splits.test.x.min()  # black is the same in every split
-
-
-def test_digits_are_scikit_learns_or_their_absence_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = np.column_stack(load_digits(return_X_y=True))
-    assert (read_digits() == expected).all()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # its files have moved
-    assert (read_digits() == expected).all()
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match="pip install scikit-learn"):
-        read_digits()

@@ -140,7 +140,7 @@ def test_vmap_equals_the_loop_or_is_refused() -> None:
 
 def test_native_vmap_and_loop_are_one_network() -> None:
     cases = [("mlp-norm", (1, 8, 8)), ("mlp", (1, 8, 8))]
-    cases += [(net, shape) for net in ("cnn-norm", "cnn") for shape in ((1, 8, 8), (3, 9, 12), (2, 16, 10))]
+    cases += [(net, shape) for net in ("cnn-norm", "cnn") for shape in ((3, 9, 12), (2, 16, 10))]
     for net, shape in cases:
         engines = ("native", "vmap", "loop") if net.startswith("mlp") else ("native", "loop")
         of = task(net, sizes=DataSet(48, 20, 20, 4, shape))
