@@ -1,4 +1,4 @@
-"""Any nn.Module as a network whose lanes train in one program by torch.func.vmap, or in a loop."""
+"""Any nn.Module as a network: lanes in one program by torch.func.vmap or in a loop, roles of parameters."""
 
 from __future__ import annotations
 

@@ -284,14 +284,7 @@ def test_wrong_data_are_refused_in_one_line_with_the_remedy() -> None:
         assert_raises(f"^data='{HERE}:data'.*{re.escape(complaint)}", _completed, make, error=DataError)
 
 
-def needing(folder: str) -> Any:
-    return folder
-
-
-def test_required_arguments_are_refused_and_ctrl_c_is_not_an_error_of_the_function() -> None:
-    wants = ":needing' wants 'folder', which nothing gives; give it a default$"
-    assert_raises(wants, completed, Task(data=f"{HERE}:needing"))
-
+def test_ctrl_c_is_not_an_error_of_the_function() -> None:
     def interrupted() -> Any:
         raise KeyboardInterrupt
 

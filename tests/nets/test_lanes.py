@@ -103,16 +103,6 @@ def test_lane_equals_the_lone_module_under_torch_optim(
                 assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10), name
 
 
-def test_frozen_parameters_differ_between_seeds() -> None:
-    for net, name in (("mlp", "weight1"), ("cnn", "head.weight"), (NORMED, "conv.weight")):
-        made = network(task(net, train=f"^(?!{name})", engine="loop"))
-        one, other = (
-            made.of_seed(generator(seed, "parameters"), CPU).module.get_parameter(name)  # type: ignore[attr-defined]
-            for seed in (0, 1)
-        )
-        assert not torch.equal(one, other), net
-
-
 def test_engines_and_patterns_that_do_not_fit_are_refused() -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"train": "zzz"}, "train='zzz' matches no parameter of the network that could train; they are wei"),
