@@ -1,6 +1,7 @@
 """A lane equals a lone module under torch.optim, does not see its neighbours, and repeats bit by bit."""
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_lane_equals_the_lone_module_under_torch_optim(
             left_out = {n: v.clone() for n, v in module.named_parameters() if not v.requires_grad}
             parameters = dict(train_alone(module, one, cell, data).named_parameters())
             assert kind or trainer.arena.named.keys() == parameters.keys() - left_out.keys()
+            assert kind or left_out.keys() == {n for n in parameters if not re.search(one.train, n)}
             for name, value in trainer.arena.named.items():
                 assert (value[lane] - parameters[name]).abs().max() < bound, name
             found: Any = trainer.lanes
