@@ -4,18 +4,30 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.nets import network
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import POSITION, DataSet, Input
 from lrwd_sweep.spec.task import Task
 
 CPU = torch.device("cpu")
 F32, F64 = torch.float32, torch.float64
 ADAMW, SGDW = Optimizer.parse("adamw"), Optimizer.parse("sgdw")
 SIZES = DataSet(train=48, validation=20, test=20, classes=4, shape=(1, 8, 8))
+TOKENS = DataSet(  # windows of tokens, each the class of the position before
+    *(48, 20, 20, 11, (6,)),
+    target=POSITION,
+    target_shape=(6,),
+    inputs=(Input((6,), "int64", 10),),
+)
 CELLS = [Cell(0.004, 1e-2), Cell(0.001, 0.1), Cell(0.0005, 0.0)]  # for Adam
 WELL = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]  # for SGD
 ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps
@@ -44,7 +56,46 @@ def splits(dtype: torch.dtype = F32, shape: tuple[int, ...] = SIZES.shape) -> Sp
     return Splits(split(SIZES.train), split(SIZES.validation), split(SIZES.test)).to(CPU, dtype)
 
 
+@cache
+def token_splits(dtype: torch.dtype = F32) -> Splits:
+    stream = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(11, (count, 7), generator=stream) for count in (48, 20, 20)]
+    return Splits(*(Split(x[:, :-1], x[:, 1:]) for x in drawn)).to(CPU, dtype)
+
+
 def pack(
     optimizer: str, of: Task, cells: Sequence[Cell] = CELLS, *, seed: int = 0, data: Splits | None = None
 ) -> PackTrainer:
     return PackTrainer(Optimizer.parse(optimizer), of, cells, seed, data or splits())
+
+
+def begun(of: Task, seed: int = 3) -> nn.Module:
+    """Make a task's network as that of a seed before training, in float64."""
+    net = network(of)
+    assert isinstance(net, ModuleNetwork)
+    return net._seeded(generator(seed, "parameters")).double().train()
+
+
+def train_alone(module: nn.Module, of: Task, cell: Cell, data: Splits, seed: int = 3) -> nn.Module:
+    """Train a module by torch.optim.AdamW on the batches and draws of a seed's lanes."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
+    order, noise = generator(seed, "data order"), generator(seed, "noise")
+    for layer in module.modules():
+        if isinstance(layer, Noisy):
+            layer.noise = noise
+    for _ in range(of.epochs):
+        shuffled = torch.randperm(len(data.train), generator=order)
+        for batch in shuffled.split(of.batch_size)[: of.steps_per_epoch]:  # type: ignore[no-untyped-call]
+            x, y = data.train.batch(batch)
+            optimizer.zero_grad()
+            loss_alone(module, x, y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return module.eval()
+
+
+def loss_alone(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of a module's logits (B, …, C), or of those among its outputs."""
+    output = module(x)
+    output = output[1] if isinstance(output, tuple) else output
+    output = output["logits"] if isinstance(output, dict) else output
+    return cross_entropy(output.flatten(0, -2), y.flatten())

@@ -1,31 +1,30 @@
-"""Images read from files, checked, and divided into splits: ImageNet32x32 and image folders; augmentation.
+"""Images read from files, checked, and divided into splits: digits, ImageNet32x32, folders; augmentation.
 
 Augmentation shifts, mirrors and cuts out training images on their device. Blank is 0 in normalised images,
 the mean colour: the paper's CIFAR recipe comes from fb.resnet.torch by way of Shake-Shake, which normalises
 first and pads then; Cutout (DeVries and Taylor 2017) does the same.
 """
 
-from __future__ import annotations
-
+import importlib.util
+import math
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.data.splits import Pixels, Split, Splits
+from lrwd_sweep.data.splits import Split, Splits
 from lrwd_sweep.errors import DataError, arg
 from lrwd_sweep.spec import user_files
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.job import DataFiles
 
-HOLD_OUT_SEED = 0
+HOLD_OUT_SEED = 0  # also of the digits
 IMAGENET_TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
 IMAGENET_TEST = "val_data"
 IMAGENET_FOLDERS = (
@@ -37,8 +36,6 @@ IMAGENET_FOLDERS = (
 )
 _LONGEST = 300  # characters of a message, which may quote the file
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-Labels = np.ndarray[Any, np.dtype[np.int64]]
 Augment = Callable[[Tensor], Tensor]  # (B, C, H, W), normalised
 
 
@@ -84,76 +81,95 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return table
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Images with their classes."""
-
-    x: Bytes  # (n, C, H, W)
-    y: Labels  # (n,), from 0
-
-    @classmethod
-    def checked(cls, path: Path, x: Any, y: Any, sizes: DataSet, *, first: int = 0) -> Self:
-        """Check what a file holds, its classes counted from `first`. Raises DataError naming the file."""
-        if not isinstance(x, np.ndarray) or x.dtype != np.uint8:
-            raise broken(path, f"holds no images of bytes but {_kind(x)}")
-        if x.ndim < 2 or x[0:1].size != int(np.prod(sizes.shape)):
-            raise broken(path, f"holds images of shape {x.shape[1:]} instead of {sizes.shape}")
-        labels = y.tolist() if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "iu" else y
-        if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-            raise broken(path, f"holds no labels but {_kind(y)}")
-        if len(labels) != len(x):
-            raise broken(path, f"holds {len(labels)} labels for {len(x)} images")
-        last = first + sizes.classes - 1
-        for label in (min(labels), max(labels)):
-            if not first <= label <= last:
-                raise broken(path, f"is mislabelled: it has the label {label}, outside {first} to {last}")
-        return cls(x.reshape(-1, *sizes.shape), np.asarray(labels, np.int64) - first)
-
-    @classmethod
-    def empty(cls, count: int, sizes: DataSet) -> Self:
-        """Allocate room for `count` images."""
-        return cls(np.empty((count, *sizes.shape), np.uint8), np.empty(count, np.int64))
-
-    def split(self, pixels: Pixels) -> Split:
-        """Return the images as a split."""
-        x = np.require(self.x, requirements="W")  # an array out of a file may be read-only
-        return Split(torch.from_numpy(x), torch.from_numpy(self.y), pixels)
+def checked(path: Path, x: Any, y: Any, sizes: DataSet, *, first: int = 0) -> Split:
+    """Check what a file holds, its classes counted from `first`. Raises DataError naming the file."""
+    if not isinstance(x, np.ndarray) or x.dtype != np.uint8:
+        raise broken(path, f"holds no images of bytes but {_kind(x)}")
+    if x.ndim < 2 or x[0:1].size != math.prod(sizes.shape):
+        raise broken(path, f"holds images of shape {x.shape[1:]} instead of {sizes.shape}")
+    labels = y.tolist() if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "iu" else y
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise broken(path, f"holds no labels but {_kind(y)}")
+    if len(labels) != len(x):
+        raise broken(path, f"holds {len(labels)} labels for {len(x)} images")
+    last = first + sizes.classes - 1
+    for label in (min(labels), max(labels)):
+        if not first <= label <= last:
+            raise broken(path, f"is mislabelled: it has the label {label}, outside {first} to {last}")
+    images = np.require(x, requirements="W")  # an array out of a file may be read-only
+    return Split(torch.from_numpy(images).view(-1, *sizes.shape), torch.tensor(labels) - first)
 
 
-def held_out(parts: Iterable[Images], sizes: DataSet, where: Path) -> tuple[Images, Images]:
+def _room(count: int, sizes: DataSet) -> Split:
+    return Split(torch.empty(count, *sizes.shape, dtype=torch.uint8), torch.empty(count, dtype=torch.int64))
+
+
+def held_out(parts: Iterable[Split], sizes: DataSet, where: Path) -> tuple[Split, Split]:
     """Divide the training part of a data set, file by file, into training and validation images.
 
     `sizes.validation` images are drawn by a fixed seed. At most one file is in memory twice.
     Raises DataError if the files hold more or fewer images than `sizes` says.
     """
     total = sizes.train + sizes.validation
-    chosen = np.zeros(total, np.bool_)
+    chosen = torch.zeros(total, dtype=torch.bool)
     chosen[np.random.default_rng(HOLD_OUT_SEED).permutation(total)[: sizes.validation]] = True
-    train, validation = Images.empty(sizes.train, sizes), Images.empty(sizes.validation, sizes)
-    at, seen = {id(train): 0, id(validation): 0}, 0
+    made, filled, seen = [_room(sizes.train, sizes), _room(sizes.validation, sizes)], [0, 0], 0
     for part in parts:
-        mine = chosen[seen : seen + len(part.y)]
-        seen += len(part.y)
+        mine = chosen[seen : seen + len(part)]
+        seen += len(part)
         if seen > total:
             raise broken(where, f"holds more than {total} training images")
-        for to, rows in ((train, ~mine), (validation, mine)):
-            begin, end = at[id(to)], at[id(to)] + int(rows.sum())
-            to.x[begin:end], to.y[begin:end] = part.x[rows], part.y[rows]
-            at[id(to)] = end
+        for k, rows in enumerate((~mine, mine)):
+            end = filled[k] + int(rows.sum())
+            made[k].x[filled[k] : end], made[k].y[filled[k] : end] = part.x[rows], part.y[rows]
+            filled[k] = end
     if seen < total:
         raise broken(where, f"holds {seen} training images instead of {total}")
-    return train, validation
+    return made[0], made[1]
 
 
-def as_splits(train: Images, validation: Images, test: Images, sizes: DataSet, where: Path) -> Splits:
+def as_splits(train: Split, validation: Split, test: Split, sizes: DataSet, where: Path) -> Splits:
     """Return the splits, normalised with the training statistics. Raises DataError if a class is missing."""
-    if len(test.y) != sizes.test:
-        raise broken(where, f"holds {len(test.y)} test images instead of {sizes.test}")
-    counts = np.bincount(train.y, minlength=sizes.classes)
+    if len(test) != sizes.test:
+        raise broken(where, f"holds {len(test)} test images instead of {sizes.test}")
+    counts = torch.bincount(train.y, minlength=sizes.classes)
     if not counts.all():
         raise broken(where, f"is mislabelled: no training image has class {int(counts.argmin())}, from 0")
-    pixels = Pixels.of(torch.from_numpy(train.x))
-    return Splits(train.split(pixels), validation.split(pixels), test.split(pixels))
+    return Splits(train, validation, test).standardized()
+
+
+def read_digits() -> np.ndarray:
+    """Read the table (1797, 65): 64 pixels and the label.
+
+    It lies in scikit-learn's folder; importing scikit-learn would double the start-up time.
+    """
+    found = importlib.util.find_spec("sklearn")
+    path = Path(found.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if found else None
+    if path is not None and path.is_file():
+        return np.loadtxt(path, delimiter=",")
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - in case its files have moved
+    except ImportError:
+        raise DataError(
+            "the digits ship inside scikit-learn, which is missing; pip install scikit-learn"
+        ) from None
+    x, y = load_digits(return_X_y=True)
+    return np.column_stack([x, y])
+
+
+def load_digits(sizes: DataSet) -> Splits:
+    """Read 400 training, 697 validation and 700 test images (n, 1, 8, 8), standardised by the first.
+
+    The channel has one mean and one deviation, as the paper normalises its images: pixels at the rim, dark in
+    nearly every image, stay small. Raises DataError without scikit-learn.
+    """
+    table = read_digits()
+    table = table[np.random.default_rng(HOLD_OUT_SEED).permutation(len(table))]
+    x, y = torch.from_numpy(table[:, :-1]).reshape(-1, *sizes.shape), torch.from_numpy(table[:, -1]).long()
+    train = x[: sizes.train]
+    x = (x - train.mean()) / train.std(correction=0)
+    bounds = [sizes.train, sizes.validation, sizes.test]
+    return Splits(*(Split(a, b) for a, b in zip(torch.split(x, bounds), torch.split(y, bounds), strict=True)))
 
 
 def load_imagenet32(files: DataFiles, sizes: DataSet) -> Splits:
@@ -183,13 +199,13 @@ def _find_batch(root: Path, name: str) -> Path:
     )
 
 
-def _read_batch(path: Path, sizes: DataSet) -> Images:
+def _read_batch(path: Path, sizes: DataSet) -> Split:
     """Read `data` (n, 3072) and `labels` (n,) from 1."""
     table = _read_npz(path) if path.suffix == ".npz" else read_pickle(path)
     for key in ("data", "labels"):
         if key not in table:
             raise broken(path, f"has no {key!r}")
-    return Images.checked(path, table["data"], table["labels"], sizes, first=1)
+    return checked(path, table["data"], table["labels"], sizes, first=1)
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
@@ -215,16 +231,15 @@ def load_folder(name: str, sizes: DataSet) -> Splits:
     return as_splits(train, validation, test, sizes, Path(name))
 
 
-def _read_files(samples: Sequence[user_files.Sample], sizes: DataSet) -> Images:
-    images = Images.empty(len(samples), sizes)
-    side = sizes.shape[-1]
+def _read_files(samples: Sequence[user_files.Sample], sizes: DataSet) -> Split:
+    images, side = _room(len(samples), sizes), sizes.shape[-1]
     with ThreadPoolExecutor() as threads:
         for k, pixels in enumerate(threads.map(lambda sample: _read_pixels(sample[0], side), samples)):
             images.x[k], images.y[k] = pixels, samples[k][1]
     return images
 
 
-def _read_pixels(path: str, side: int) -> np.ndarray:  # (3, side, side)
+def _read_pixels(path: str, side: int) -> Tensor:  # (3, side, side)
     from torchvision.datasets.folder import pil_loader  # noqa: PLC0415 - slow to load, only for this set
     from torchvision.transforms import functional  # noqa: PLC0415
 
@@ -232,8 +247,8 @@ def _read_pixels(path: str, side: int) -> np.ndarray:  # (3, side, side)
         image = functional.resize(pil_loader(path), [side, side])
     except Exception as error:  # decoders fail in many ways on a corrupt file
         raise broken(Path(path), f"is not a readable image ({error})") from None
-    pixels: torch.Tensor = functional.pil_to_tensor(image)
-    return pixels.numpy()
+    pixels: Tensor = functional.pil_to_tensor(image)
+    return pixels
 
 
 def _kind(value: object) -> str:

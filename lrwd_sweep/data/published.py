@@ -25,14 +25,14 @@ from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
-from lrwd_sweep.data.images import Images, as_splits, broken, held_out, read_pickle
-from lrwd_sweep.data.splits import Splits
+from lrwd_sweep.data.images import as_splits, broken, checked, held_out, read_pickle
+from lrwd_sweep.data.splits import Split, Splits
 from lrwd_sweep.errors import DataError, arg, brief
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.job import DataFiles
 
 _SECONDS = 30.0  # without an answer before a download counts as failed
-Parts = tuple[Sequence[Images], Images]  # training images, file by file, and test images
+Parts = tuple[Sequence[Split], Split]  # training images, file by file, and test images
 
 
 def load(name: str, files: DataFiles, sizes: DataSet) -> Splits:
@@ -52,8 +52,7 @@ def _cifar(kind: Any, labels: str, name: str, files: DataFiles, sizes: DataSet) 
     paths = [batch.verified(files.root) for batch in batches]
     tables = [read_pickle(path) for path in paths]
     *train, test = [
-        Images.checked(path, table["data"], table[labels], sizes)
-        for path, table in zip(paths, tables, strict=True)
+        checked(path, table["data"], table[labels], sizes) for path, table in zip(paths, tables, strict=True)
     ]
     return train, test
 
@@ -69,7 +68,7 @@ def _mnist(kind: Any, name: str, files: DataFiles, sizes: DataSet) -> Parts:
     reads = (read_image_file, read_label_file) * 2
     x, y, test_x, test_y = (_idx(file, files.root, read) for file, read in zip(packed, reads, strict=True))
     where, test_where = (packed[k].unpacked(files.root) for k in (1, 3))
-    return [Images.checked(where, x, y, sizes)], Images.checked(test_where, test_x, test_y, sizes)
+    return [checked(where, x, y, sizes)], checked(test_where, test_x, test_y, sizes)
 
 
 def _idx(file: _File, root: Path, read: Callable[[str], Any]) -> np.ndarray[Any, Any]:
@@ -95,7 +94,7 @@ def _svhn(name: str, files: DataFiles, sizes: DataSet) -> Parts:
     for split, file in zip(("train", "test"), wanted, strict=True):
         path = file.verified(files.root)
         read = datasets.SVHN(files.root, split)
-        found.append(Images.checked(path, np.ascontiguousarray(read.data), read.labels, sizes))
+        found.append(checked(path, np.ascontiguousarray(read.data), read.labels, sizes))
     return found[:1], found[1]
 
 

@@ -1,7 +1,5 @@
 """Training, validation and test splits: held on a device, mapped by processes from one file, or streamed."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
@@ -17,13 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets.batch import joined, moved
+from lrwd_sweep.nets.network import joined, moved
 from lrwd_sweep.nets.randomness import seed_globals, seeded
 
 EVAL_BATCH = 256  # items evaluated at a time, in every pack, so that no rounding depends on the pack
 _CHUNK = 10_000  # images counted at a time
 _PREFIX = "lrwd-sweep-"  # of temporary folders
-_NAMES = ("train", "validation", "test")
+NAMES = ("train", "validation", "test")
 
 Arrays = Mapping[str, npt.NDArray[Any]]  # by name
 
@@ -124,7 +122,7 @@ class Split:
         """Move to a device, with floating-point numbers of batches as `dtype`; whole numbers stay."""
         x, y, *more = (moved(one, device, dtype) for one in (self.x, self.y, *self.more))
         pixels = None if self.pixels is None else self.pixels.to(device, dtype)
-        return type(self)(x, y, pixels, tuple(more), dtype)
+        return replace(self, x=x, y=y, pixels=pixels, more=tuple(more), real=dtype)
 
     def _numbers(self, x: Tensor) -> Tensor:
         return x if self.pixels is None else self.pixels.numbers(x)
@@ -202,10 +200,8 @@ class StreamedSplit(Split):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Give batches on a device, with floating-point numbers as `dtype`."""
-        x, y, *more = (moved(one, device, dtype) for one in (self.x, self.y, *self.more))
-        pixels = None if self.pixels is None else self.pixels.to(device, dtype)
         mean = None if self.mean is None else self.mean.to(device, dtype)
-        return replace(self, x=x, y=y, more=tuple(more), pixels=pixels, mean=mean, real=dtype)
+        return replace(Split.to(self, device, dtype), mean=mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,20 +213,24 @@ class Splits:
     test: Split  # possibly empty
 
     @property
+    def parts(self) -> dict[str, Split]:
+        """The splits by name."""
+        return {name: getattr(self, name) for name in NAMES}
+
+    @property
     def of_bytes(self) -> bool:
-        """Tell whether the inputs are images of bytes."""
+        """True if the inputs are images of bytes."""
         return self.train.pixels is not None
 
     def standardized(self) -> Self:
         """Standardise images of bytes by the training split's mean and deviation of every channel."""
         counts = self.train.counts if isinstance(self.train, StreamedSplit) else None
         pixels = Pixels.of(self.train.x) if counts is None else Pixels.from_counts(counts)
-        every = (self.train, self.validation, self.test)
-        return type(self)(*(replace(split, pixels=pixels) for split in every))
+        return type(self)(*(replace(split, pixels=pixels) for split in self.parts.values()))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Move every split to a device."""
-        return type(self)(*(s.to(device, dtype) for s in (self.train, self.validation, self.test)))
+        return type(self)(*(split.to(device, dtype) for split in self.parts.values()))
 
 
 def make_folder() -> Path:
@@ -257,8 +257,7 @@ def _is_alive(pid: str) -> bool:
 def _tensors(splits: Splits) -> dict[str, Tensor]:
     """Return all tensors of the splits by name, on the CPU."""
     found: dict[str, Tensor] = {}
-    for name in _NAMES:
-        split: Split = getattr(splits, name)
+    for name, split in splits.parts.items():
         found |= {f"{name} x": split.x, f"{name} y": split.y}
         found |= {f"{name} {k}": one for k, one in enumerate(split.more)}
         if isinstance(split, StreamedSplit):
@@ -283,7 +282,7 @@ def _joined(found: Mapping[str, Tensor]) -> Splits:
         center, probe = found.get(f"{name} center"), found[f"{name} probe"]
         return StreamedSplit(made.x, made.y, pixels, more, count=int(count), mean=center, probe=probe)
 
-    return Splits(*map(split, _NAMES))
+    return Splits(*map(split, NAMES))
 
 
 def arrays_of(splits: Splits) -> Arrays:

@@ -1,7 +1,5 @@
 """User data: the results of the user's function, checked once, and held as tensors or streamed."""
 
-from __future__ import annotations
-
 import math
 import os
 import sys
@@ -14,10 +12,10 @@ from torch import Tensor
 
 from lrwd_sweep.data.splits import EVAL_BATCH, Splits, StreamedSplit
 from lrwd_sweep.data.stream import probe
-from lrwd_sweep.data.user_items import Item, MapStyle, opened
-from lrwd_sweep.data.user_splits import NAMES, UserSplits, kind_of, parts_of, read, type_of
+from lrwd_sweep.data.user_items import Item, MapStyle, opened, type_of
+from lrwd_sweep.data.user_splits import UserSplits, kind_of, parts_of, read
 from lrwd_sweep.errors import DataError, UsageError, arg
-from lrwd_sweep.nets import is_by_item, network, output_of
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.spec import user_code
@@ -78,7 +76,7 @@ def completed(task: Task, *, anew: bool = False, room: float = math.inf) -> Task
 
 def _refuse_negative_tokens(name: str, splits: Splits) -> None:
     """Raise DataError for tokens that an embedding cannot look up."""
-    for split in (splits.train, splits.validation, splits.test):
+    for split in splits.parts.values():
         if isinstance(split.x, Tensor) and len(split) and (least := int(split.x.min())) < 0:
             raise DataError(f"{arg('data', name)}: x has the token {least}; number tokens from 0")
 
@@ -95,12 +93,12 @@ def _is_scored_whole(task: Task, sizes: DataSet) -> bool:
     with redirect_stdout(sys.stderr):
         if not is_mean_over_items(find_loss(task.loss), sizes.item, _output(task)):
             return True
-        return user_code.is_user_code(task.net) and not is_by_item(network(task))
+        return user_code.is_user_code(task.net) and not network(task).by_item
 
 
 def _output(task: Task) -> tuple[int, ...] | None:
     """Return the shape of an item's output, if it does not follow from the target. Raises UsageError."""
-    return None if task.data_set.target == CLASS else output_of(network(task))
+    return None if task.data_set.target == CLASS else network(task).output
 
 
 def load(name: str, sizes: DataSet, *, standardize: bool = False, stream: bool = False) -> Splits:
@@ -122,7 +120,7 @@ def reopened(name: str, splits: Splits, classes: int) -> Splits:
 
     Raises UsageError, UnknownName or DataError.
     """
-    every = {part: getattr(splits, part) for part in NAMES}
+    every = splits.parts
     streamed = {part: one for part, one in every.items() if isinstance(one, StreamedSplit)}
     if not streamed:
         return splits
@@ -174,7 +172,7 @@ def _read(name: str, code: str, stream: bool, room: float = math.inf) -> UserSpl
 def _sizes(found: UserSplits) -> DataSet:
     """Return the sizes of the splits, and what one item is."""
     splits = found.splits
-    every = [split for split in (splits.train, splits.validation, splits.test) if len(split)]
+    every = [split for split in splits.parts.values() if len(split)]
     labels = [split.y for split in every]
     classes, target = 0, kind_of(labels)
     if target in (CLASS, POSITION):
@@ -212,7 +210,7 @@ def _loaded(name: str, stream: bool, room: float) -> UserSplits:
     with _told(code), seeded(SEED), redirect_stdout(sys.stderr):
         found = read(code(**arguments), stream=stream, room=room)
     classes = _sizes(found).classes
-    every = {part: getattr(found.splits, part) for part in NAMES}
+    every = found.splits.parts
     for part, split in every.items():
         if isinstance(split, StreamedSplit):
             every[part] = replace(split, read=_reader(code, part, split.read, classes))

@@ -1,7 +1,5 @@
 """Items of the user's data sets: read one at a time, checked, and stacked without a second copy of all."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -185,17 +183,16 @@ def _size(item: Item) -> int:
 
 def _refuse_unlike(name: str, k: int, item: Item, first: Item) -> None:
     """Raise DataError for an item whose shapes or types are not those of the first."""
-    for what in ("shape", "dtype"):
-        mine, other = ([getattr(one, what) for one in two] for two in (item, first))
+    for word, described in (("shape", lambda one: tuple(one.shape)), ("type", type_of)):
+        mine, other = ([described(one) for one in two] for two in (item, first))
         if mine != other:
-            pairs = [pair for pair in zip(mine, other, strict=False) if pair[0] != pair[1]]
-            one, two = (str(v).removeprefix("torch.") for v in _plain(pairs[0] if pairs else (mine, other)))
-            word = "shape" if what == "shape" else "type"
+            one, two = next(((a, b) for a, b in zip(mine, other, strict=False) if a != b), (mine, other))
             raise DataError(f"item {k} of {name} has {word} {one}, item 0 has {two}; make them equal")
 
 
-def _plain(pair: Sequence[Any]) -> list[Any]:
-    return [tuple(one) if isinstance(one, torch.Size) else one for one in pair]
+def type_of(x: Tensor) -> str:
+    """Return torch's name of a tensor's type."""
+    return str(x.dtype).removeprefix("torch.")
 
 
 def arrays(x: Any) -> tuple[Any, ...]:

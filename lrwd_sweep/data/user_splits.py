@@ -1,7 +1,5 @@
 """Splits that the user's function returns, as tensors or streamed: checked against each other."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lrwd_sweep.data.splits import Pixels, Split, Splits, StreamedSplit
+from lrwd_sweep.data.splits import NAMES, Pixels, Split, Splits, StreamedSplit
 from lrwd_sweep.data.stream import Hashes, survey
 from lrwd_sweep.data.user_items import (
     ARRAYS,
@@ -29,6 +27,7 @@ from lrwd_sweep.data.user_items import (
     opened,
     stacked,
     tensor,
+    type_of,
     what,
 )
 from lrwd_sweep.errors import DataError, arg, brief
@@ -36,7 +35,6 @@ from lrwd_sweep.spec.catalog import CLASS, FLOAT, IGNORED, MULTI_HOT, POSITION
 
 _log = logging.getLogger(__name__)
 
-NAMES = ("train", "validation", "test")
 _INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out", "test": "leave test out"}
 _CHUNK = 2**24  # numbers checked at a time
 _DIGITS = 12  # of a digest: two data sets share one with probability 10⁻¹⁴
@@ -63,8 +61,7 @@ class UserSplits:
     @property
     def streams(self) -> bool:
         """True if some split is streamed."""
-        every = (self.splits.train, self.splits.validation, self.splits.test)
-        return any(isinstance(one, StreamedSplit) for one in every)
+        return any(isinstance(one, StreamedSplit) for one in self.splits.parts.values())
 
 
 def read(returned: Any, *, stream: bool = False, room: float = math.inf) -> UserSplits:
@@ -289,8 +286,3 @@ def _refuse_positions(labels: Mapping[str, Tensor]) -> None:
             raise DataError(
                 f"y of {name} has fewer than {1 + (name == 'train')} classes that count; add some"
             )
-
-
-def type_of(x: Tensor) -> str:
-    """Return torch's name of a tensor's type."""
-    return str(x.dtype).removeprefix("torch.")

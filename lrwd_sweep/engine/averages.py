@@ -21,7 +21,7 @@ from torch import Tensor
 from lrwd_sweep.data import Split
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.draws import Draws, generator
-from lrwd_sweep.nets import Lanes, Predictor
+from lrwd_sweep.nets.network import Lanes, Predictor
 from lrwd_sweep.spec.catalog import CLASS, EMA, EMBEDDINGS, ENSEMBLE, SWA
 from lrwd_sweep.spec.task import Task
 

@@ -29,7 +29,8 @@ from lrwd_sweep.engine.device import gpu_name, is_out_of_memory
 from lrwd_sweep.engine.memory import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
 from lrwd_sweep.errors import DeviceError, UsageError, arg, brief
-from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
+from lrwd_sweep.nets import PERCEPTRONS, is_native, network
+from lrwd_sweep.nets.network import Network
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import FLOAT32, DataSet
@@ -57,8 +58,7 @@ def chosen(task: Task, device: torch.device, *, keep: bool = True) -> Task:
             why = obstacle(task, device)
         if why:
             raise UsageError(f"{arg('engine', 'vmap')}: {task.net} {why}; choose auto or loop")
-    of_loss = (task.label_smoothing, task.logit_decay)
-    native = is_native(task.net, task.loss, task.train, task.data_set, *of_loss)
+    native = is_native(task)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
         network(task)  # raises for an engine that it does not have
         return task
@@ -171,7 +171,7 @@ def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
     stream = torch.Generator().manual_seed(0)
     ((x, y),) = splits.train.batches(len(splits.train))
     device = splits.train.device
-    net = of_seed(net, stream, device)
+    net = net.of_seed(stream, device)
     arena = Arena.stack(net.init(stream), lanes, device=device, dtype=splits.train.dtype)
     arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(arena.theta).unsqueeze(1))
     train = net.lanes(arena.named, arena.named_grad, len(y))

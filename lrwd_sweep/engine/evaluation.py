@@ -9,8 +9,7 @@ from torch import Tensor
 
 from lrwd_sweep.data import EVAL_BATCH, Split
 from lrwd_sweep.engine.metrics import JoinedOutputs, Measures, UserMetric, losses_of, recall_at_1
-from lrwd_sweep.nets import Network, Predictor, is_by_item, loss_of, output_of
-from lrwd_sweep.nets.batch import fits
+from lrwd_sweep.nets.network import Network, Predictor, fits
 from lrwd_sweep.spec.catalog import EMBEDDINGS
 from lrwd_sweep.spec.task import Task
 
@@ -19,13 +18,13 @@ class Evaluation:
     """The measures of a task, taken of any predictor on a whole split."""
 
     def __init__(self, task: Task, net: Network) -> None:
-        self.loss, self.whole = loss_of(net), task.whole_loss
-        predicts = fits(output_of(net), task.data_set)
+        self.loss, self.whole = net.way.loss, task.whole_loss
+        predicts = fits(net.output, task.data_set)
         metric = UserMetric.find(task.measure) if task.measure else None
         embeds = task.net in EMBEDDINGS
         self.classes = task.data_set.classes
         self.measures = Measures(task.data_set.target, self.loss, predicts, embeds, metric)
-        self.size, self.by_item = task.eval_batch_size or EVAL_BATCH, is_by_item(net)
+        self.size, self.by_item = task.eval_batch_size or EVAL_BATCH, net.by_item
 
     @torch.inference_mode()
     def measured(

@@ -21,9 +21,11 @@ from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.metrics import RECALL_ROWS
 from lrwd_sweep.errors import DeviceError, arg
-from lrwd_sweep.nets import Mlp, ModuleNetwork, Network, is_by_item, loss_of, network, output_of
-from lrwd_sweep.nets.batch import joined, made_up, parts, targets
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loop import LoopLanes
+from lrwd_sweep.nets.mlp import Mlp
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Network, each, made_up, parts, targets
 from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import EMBEDDINGS, FLOAT32
@@ -65,7 +67,7 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
         parameters += NUMBER * 5 * sum(n**2 for layer in net.factored for n in layer.sizes)
     engine = "loop" if in_numba or not net.stacked else "vmap" if task.engine == "vmap" else "native"
     held_out = max(task.data_set.validation, task.data_set.test)
-    evaluated = min(task.eval_batch_size or EVAL_BATCH, held_out) if is_by_item(net) else held_out
+    evaluated = min(task.eval_batch_size or EVAL_BATCH, held_out) if net.by_item else held_out
     activations = KEPT[engine] * task.batch_size * kept + evaluated * min(kept, EVALUATED[engine] * largest)
     together = lanes if engine != "loop" else 1
     data = (
@@ -73,7 +75,7 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
         * (task.items_per_step + evaluated)
         * sum(math.prod(i.shape) for i in task.data_set.every_input)
     )
-    kept_outputs = lanes * NUMBER * math.prod(output_of(net)) * held_out
+    kept_outputs = lanes * NUMBER * math.prod(net.output) * held_out
     whole = kept_outputs + _loss_bytes(one) if task.whole_loss else kept_outputs * bool(task.measure)
     if task.net in EMBEDDINGS:
         numbers = complete_options(task.net, task.net_options)["embedding"]
@@ -106,7 +108,7 @@ def _activations(task: Task, precision: str) -> tuple[float, float]:
     lanes = net.lanes(arena.named, arena.named_grad, FEW_ITEMS)
     assert isinstance(lanes, LoopLanes)
     x, y = made_up(task.data_set, FEW_ITEMS, torch.Generator())
-    x, y = joined(tuple(one.to(place) for one in parts(x))), y.to(place)
+    x, y = each(lambda one: one.to(place), x), y.to(place)
     found = _kept_by_autograd(lambda: lanes.gradient(x, y, [torch.Generator()]))
     for value in (part for module in lanes.modules for part in (*module.parameters(), *module.buffers())):
         found.pop(value.untyped_storage()._cdata, None)
@@ -130,12 +132,12 @@ def _kept_by_autograd(work: Callable[[], object]) -> dict[int, int]:
 @lru_cache(maxsize=64)
 def _loss_bytes(task: Task) -> float:
     """Count the bytes of a whole split's loss besides its logits, on the parabola through few items."""
-    loss, output = loss_of(network(task)), output_of(network(task))
+    net = network(task)
     found = []
     for few in TRIED:
-        logits = torch.zeros(few, *output, requires_grad=True)
+        logits = torch.zeros(few, *net.output, requires_grad=True)
         y = targets(task.data_set, few, torch.Generator())
-        found.append(sum(_kept_by_autograd(partial(loss, logits * 1, y)).values()))
+        found.append(sum(_kept_by_autograd(partial(net.way.loss, logits * 1, y)).values()))
     one, two, three = found
     count = max(task.data_set.validation, task.data_set.test)
     step = (count - TRIED[0]) / (TRIED[1] - TRIED[0])
@@ -178,7 +180,7 @@ def lanes_that_fit(
             items = max(task.data_set.validation, task.data_set.test)
             why = f"{arg('loss', task.loss)} is not a mean over items"
             way_out = "give a loss that is a mean over items"
-            if not is_by_item(network(task)):
+            if not network(task).by_item:
                 why = f"in evaluation {task.net} makes an item's logits depend on its batch"
                 way_out = "let its normalisation keep running statistics"
             remedy = (

@@ -13,9 +13,8 @@ from torch import Tensor
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import is_out_of_memory
 from lrwd_sweep.errors import UsageError, arg, shown
-from lrwd_sweep.nets import Loss
-from lrwd_sweep.nets.batch import by_class, counted
 from lrwd_sweep.nets.loss import DEFAULT_LOSS, NamedLoss
+from lrwd_sweep.nets.network import Loss, by_class, counted
 from lrwd_sweep.optim import Update
 from lrwd_sweep.science.optimizer import Family
 from lrwd_sweep.spec import user_code

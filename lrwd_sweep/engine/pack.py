@@ -19,8 +19,8 @@ from lrwd_sweep.engine.evaluation import Evaluation
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
 from lrwd_sweep.engine.metrics import Diagnostics
 from lrwd_sweep.engine.sam import Sam
-from lrwd_sweep.nets import Predictor, network, of_seed, watched
-from lrwd_sweep.nets.batch import rows
+from lrwd_sweep.nets import network, watched
+from lrwd_sweep.nets.network import Predictor, rows
 from lrwd_sweep.optim import DeviceUpdate, clip, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
@@ -64,7 +64,7 @@ class PackTrainer:
     def _begin(self) -> None:
         """Set the state before the first step."""
         task, train, seed, lanes = self.task, self.splits.train, self.seed, len(self.cells)
-        net = of_seed(network(task), generator(seed, "parameters"), train.device)
+        net = network(task).of_seed(generator(seed, "parameters"), train.device)
         self.arena = Arena.stack(
             net.init(generator(seed, "parameters")),
             lanes,

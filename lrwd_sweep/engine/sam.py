@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.nets import Lanes
+from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.spec.catalog import ETA
 from lrwd_sweep.spec.task_fields import TaskFields
 

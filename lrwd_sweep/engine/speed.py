@@ -15,8 +15,8 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.nets.batch import made_up as random_batch
-from lrwd_sweep.nets.batch import parts
+from lrwd_sweep.nets.network import made_up as random_batch
+from lrwd_sweep.nets.network import parts
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task

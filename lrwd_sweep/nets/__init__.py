@@ -1,26 +1,23 @@
 """Networks by name: the catalog's, torchvision's and the user's."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import cnn, embedding, gpt, resnet, user_network, vgg
+from lrwd_sweep.nets import cnn, gpt, image_classifiers, user_network
 from lrwd_sweep.nets.kronecker import Watch
 from lrwd_sweep.nets.loop import LoopLanes
-from lrwd_sweep.nets.loss import Loss, find_loss
-from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
+from lrwd_sweep.nets.loss import find_loss
+from lrwd_sweep.nets.mlp import EmbedNorm, Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
-from lrwd_sweep.nets.network import Lanes, Network, Predictor, Way
+from lrwd_sweep.nets.network import Lanes, Network, Way
 from lrwd_sweep.optim import Factors
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.catalog import CLASS, CROSS_ENTROPY, FLOAT32, POSITION, REAL, DataSet
+from lrwd_sweep.spec.catalog import CLASS, CROSS_ENTROPY, POSITION, REAL, DataSet
 from lrwd_sweep.spec.net_options import complete_options
 from lrwd_sweep.spec.task import Task
 
@@ -29,27 +26,9 @@ PERCEPTRONS = ("mlp-norm", "mlp")
 NATIVE = (*PERCEPTRONS, "cnn-norm", "cnn")  # with a lane axis
 SMALLEST = 8  # pixels; the residual networks halve the image twice
 
-CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = cnn.NETWORKS | resnet.NETWORKS | vgg.NETWORKS
+CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = cnn.NETWORKS | image_classifiers.NETWORKS
 
-__all__ = [
-    "PERCEPTRONS",
-    "Lanes",
-    "Loss",
-    "Mlp",
-    "ModuleNetwork",
-    "Network",
-    "Predictor",
-    "build",
-    "decaying",
-    "is_by_item",
-    "is_native",
-    "loss_of",
-    "network",
-    "of_seed",
-    "output_of",
-    "undecayed",
-    "watched",
-]
+_built: dict[tuple[object, ...], Network] = {}
 
 
 def network(task: Task) -> Network:
@@ -57,23 +36,14 @@ def network(task: Task) -> Network:
 
     Raises UsageError if it cannot be built or trained, UnknownName for an unknown name.
     """
-    sizes, code = task.data_set, task.code
+    code = task.code
     if not code and task.user_code:  # not looked up yet
         code = tuple((name, user_code.find(option, name).digest) for option, name in task.user_code.items())
-    net = build(
-        task.net,
-        sizes.shape,
-        sizes.classes,
-        item=sizes.item,
-        options=task.net_options,
-        loss=task.loss,
-        engine=task.engine,
-        precision=task.precision,
-        train=task.train,
-        smoothing=task.label_smoothing,
-        logit_decay=task.logit_decay,
-        code=code,
-    )
+    what = (task.net, task.net_options, task.data_set.item, task.loss, task.label_smoothing, task.logit_decay)
+    key = (*what, task.engine, task.precision, task.train, code)
+    if key not in _built:
+        _built[key] = _build(task)
+    net = _built[key]
     if task.damping is not None and isinstance(net, ModuleNetwork):
         try:
             net.factored  # noqa: B018  # for K-FAC
@@ -87,34 +57,27 @@ def watched(net: Network, lanes: Lanes, theta: Tensor) -> Factors:  # (L, P)
     assert isinstance(net, ModuleNetwork)
     assert isinstance(lanes, LoopLanes)
     factors = Factors.of(net.factored, theta)
-    lanes.watch = Watch(lanes.modules, net.trained, factors)
+    lanes.watch = Watch(lanes.modules, net.shapes, factors)
     return factors
 
 
-def is_native(
-    name: str,
-    loss: str = CROSS_ENTROPY,
-    train: str = "",
-    item: DataSet | None = None,
-    smoothing: float = 0.0,
-    logit_decay: float = 0.0,
-) -> bool:
+def is_native(task: Task) -> bool:
     """Test whether a network has a program of its own for all lanes, with the gradient written out."""
-    return not _unwritten(name, loss, train, item, label_smoothing=smoothing, logit_decay=logit_decay)
+    return not _unwritten(task)
 
 
-def _unwritten(name: str, loss: str, train: str, item: DataSet | None, **of_loss: float) -> str:
+def _unwritten(task: Task) -> str:
     """Say what the native programs are not written for; empty if they are."""
-    if name not in NATIVE:
-        return name
-    if loss != CROSS_ENTROPY:
+    if task.net not in NATIVE:
+        return task.net
+    if task.loss != CROSS_ENTROPY:
         return f"a loss other than {CROSS_ENTROPY}"
-    if item is not None and item.target != CLASS:
-        return f"{item.target} targets"
-    for option, value in of_loss.items():
-        if value:
+    if task.data_set.target != CLASS:
+        return f"{task.data_set.target} targets"
+    for option in ("label_smoothing", "logit_decay", "train"):
+        if value := getattr(task, option):
             return arg(option, value)
-    return arg("train", train) if train else ""
+    return ""
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
@@ -129,7 +92,7 @@ def undecayed(task: Task) -> tuple[str, ...]:
             f"{arg('no_decay', pattern)} matches no parameter of {task.net} that trains; they are "
             f"{brief(', '.join(net.shapes))}"
         )
-    if not task.decay_all and isinstance(net, ModuleNetwork):
+    if not task.decay_all:
         exempt |= net.norm_and_bias
     open_ = [name for name, shape in net.shapes.items() if task.decay_all or len(shape) > 1]
     if exempt.issuperset(open_):
@@ -146,87 +109,49 @@ def decaying(task: Task) -> dict[str, bool]:
     }
 
 
-def of_seed(net: Network, generator: torch.Generator, device: torch.device) -> Network:
-    """Return a network for a device, with untrained tensors initialised by the generator as in `init`."""
-    return net.of_seed(generator, device) if isinstance(net, ModuleNetwork) else net
+def _build(task: Task) -> Network:
+    """Build a network of the catalog, torchvision or the user.
 
-
-def is_by_item(net: Network) -> bool:
-    """Test whether, in evaluation, an item's output does not depend on the others of its batch."""
-    return not isinstance(net, ModuleNetwork) or net.by_item
-
-
-def loss_of(net: Network) -> Loss:
-    """Return a network's training loss."""
-    return net.way.loss
-
-
-def output_of(net: Network) -> tuple[int, ...]:
-    """Return the shape of a network's output for one item."""
-    return net.output if isinstance(net, ModuleNetwork) else net.shapes["bias"]
-
-
-@cache
-def build(
-    name: str,
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    item: DataSet | None = None,  # None: one input of floating-point numbers, one class
-    options: str = "",
-    loss: str = CROSS_ENTROPY,
-    engine: str = "auto",
-    precision: str = FLOAT32,
-    train: str = "",
-    smoothing: float = 0.0,
-    logit_decay: float = 0.0,
-    code: tuple[tuple[str, str], ...] = (),  # digests of user code: changed code is another network
-) -> Network:
-    """Build a network of the catalog, torchvision or the user for inputs of `shape`.
-
-    Raises UnknownName for a name that torchvision does not know, UsageError if the shape does not fit, and
+    Raises UnknownName for a name that torchvision does not know, UsageError if the inputs do not fit, and
     for any exception of user code.
     """
-    item = item or DataSet(0, 0, 0, classes, shape)
-    unwritten = _unwritten(name, loss, train, item, label_smoothing=smoothing, logit_decay=logit_decay)
-    native = engine in ("auto", "native") and not unwritten
-    if engine == "native" and unwritten:
+    name, item, unwritten = task.net, task.data_set.item, _unwritten(task)
+    if task.engine == "native" and unwritten:
         raise UsageError(
             f"{arg('engine', 'native')} is not written for {unwritten}; choose auto, vmap or loop"
         )
     own = user_code.is_user_code(name)
     way = Way(
-        find_loss(loss, smoothing, logit_decay),
-        precision,
-        vmap=engine == "vmap",
-        train=train,
+        find_loss(task.loss, task.label_smoothing, task.logit_decay),
+        task.precision,
+        vmap=task.engine == "vmap",
+        train=task.train,
         classifies=item.target == CLASS,
-        user_code=own or user_code.is_user_code(loss),
+        user_code=own or user_code.is_user_code(task.loss),
     )
     if own:
-        return user_network.build(name, item, options, way)
+        return user_network.build(name, item, task.net_options, way)
     if name == "gpt":
-        return gpt.build(item, options, way)
+        return gpt.build(item, task.net_options, way)
     _refuse_items(name, item)
-    if name == "embed-norm":
-        return embedding.build(item, options, way)
     if name.startswith("torchvision:"):
-        from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
-
-        return torchvision_models.build(name.removeprefix("torchvision:"), item, way)
+        return image_classifiers.build_torchvision(name.removeprefix("torchvision:"), item, way)
+    native = task.engine in ("auto", "native") and not unwritten
+    options, inputs = complete_options(name, task.net_options), math.prod(item.shape)
+    if name == "embed-norm":
+        return ModuleNetwork(partial(EmbedNorm, inputs, item.classes, **options), item, way)
     if name in PERCEPTRONS:
-        hidden = [complete_options(name, options)["width"]] * LAYERS
-        widths = (math.prod(shape), *hidden, item.outputs)
+        widths = (inputs, *[options["width"]] * LAYERS, item.outputs)
         mlp = Mlp(widths, norm_logits=name == "mlp-norm", way=way)
         return mlp if native else MlpNetwork(mlp, item)
-    if len(shape) != 3 or min(shape[1:]) < SMALLEST:
-        size = "×".join(map(str, shape))
+    if len(item.shape) != 3 or min(item.shape[1:]) < SMALLEST:
+        size = "×".join(map(str, item.shape))
         raise UsageError(
             f"{arg('net', name)} takes images of at least {SMALLEST}×{SMALLEST}, not inputs of {size}; "
             f"choose {arg('net', 'mlp-norm')}"
         )
     kind = cnn.CnnNetwork if native else ModuleNetwork
-    return kind(partial(CONVOLUTIONAL[name], shape[0], item.outputs), shape, classes, way, item)
+    return kind(partial(CONVOLUTIONAL[name], item.shape[0], item.outputs), item, way)
 
 
 def _refuse_items(name: str, item: DataSet) -> None:
@@ -241,4 +166,9 @@ def _refuse_items(name: str, item: DataSet) -> None:
         raise UsageError(
             f"{arg('net', name)} gives one row per item; the targets ask for {shape}: bring a network of "
             "your own"
+        )
+    if name == "embed-norm" and item.target != CLASS:
+        raise UsageError(
+            f"{arg('net', name)} takes one class per item, not {item.target} targets; choose "
+            f"{arg('net', 'mlp-norm')}"
         )

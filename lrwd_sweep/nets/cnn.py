@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep.nets.lane_layers import BatchNorm, Normalised, Windows, cross_entropy, multiply, relu
-from lrwd_sweep.nets.mlp import LOGIT_SCALE
+from lrwd_sweep.nets.mlp import LOGIT_SCALE, BatchNorm, Normalised, cross_entropy, multiply, relu
 from lrwd_sweep.nets.modules import Make, ModuleNetwork
-from lrwd_sweep.nets.network import Noise, Way
-from lrwd_sweep.nets.precision import compute_type
+from lrwd_sweep.nets.network import Noise, Way, compute_type
 from lrwd_sweep.spec.catalog import DataSet
 
 LAYERS = ((16, 1), (32, 2), (32, 2))  # channels and stride of every 3×3 convolution
+_SIDE = 3  # of a convolution's window
 
 
 class Cnn(nn.Module):
@@ -62,16 +61,10 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {  # by image channels an
 class CnnNetwork(ModuleNetwork):
     """`Cnn` whose lanes train in one program."""
 
-    def __init__(
-        self, make: Make, shape: tuple[int, ...], classes: int, way: Way, item: DataSet | None = None
-    ) -> None:
-        super().__init__(make, shape, classes, way, item)
+    def __init__(self, make: Make, item: DataSet, way: Way) -> None:
+        super().__init__(make, item, way)
         self.layout = torch.contiguous_format  # a filter is a row of a matrix
-
-    @property
-    def stacked(self) -> bool:
-        """True: the lanes train in one program."""
-        return True
+        self.stacked = True
 
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> CnnLanes:
         """Return as many networks as `theta` holds, for training on batches of `batch` items."""
@@ -144,6 +137,61 @@ class CnnLanes(Normalised):
             return CnnPredictor(layers, self.head.to(self.dtype), bias)
         weight, shift = self.norm.fold(self.head)
         return CnnPredictor(layers, (weight * LOGIT_SCALE).to(self.dtype), shift * LOGIT_SCALE + bias)
+
+
+class Windows:
+    """The windows of 3×3 convolutions as columns: a convolution becomes a matrix product per lane (im2col;
+    Chellapilla et al. 2006).
+
+    Images are (L, C, H, W, B) with a border of zeros, a window every `stride` pixels; L may be 1 for all
+    lanes. A pixel is a contiguous row of B numbers, cheap to copy. Results lie in buffers that the next call
+    of the same method overwrites, so that they stay in the cache.
+    """
+
+    def __init__(self, images: tuple[int, ...], stride: int, like: Tensor) -> None:
+        lanes, channels, height, width, batch = images
+        self.images, self.stride = images, stride
+        self.size = ((height - 1) // stride + 1, (width - 1) // stride + 1)
+        self.padded = like.new_zeros(lanes, channels, height + 2, width + 2, batch)
+        self.columns = like.new_empty(lanes, channels, _SIDE, _SIDE, *self.size, batch)
+
+    def of(self, x: Tensor) -> Tensor:  # (L, C·9, H′·W′·B)
+        """Return the windows of images x."""
+        self.padded[:, :, 1:-1, 1:-1].copy_(x.view(self.images))
+        for (i, j), window in self._shifts(self.padded):
+            self.columns[:, :, i, j].copy_(window)
+        return self._as_matrices(self.columns)
+
+    @cached_property
+    def gradient(self) -> Tensor:  # (L, C·9, H′·W′·B)
+        """Buffer for the windows' gradient, which `sum` reads."""
+        return self._as_matrices(torch.empty_like(self.columns))
+
+    def sum(self) -> Tensor:  # (L, C, H·W·B)
+        """Return each pixel's sum of `gradient` over all windows, in float32 or finer."""
+        columns = self.gradient.view(self.columns.shape)
+        self._summed.zero_()
+        for (i, j), window in self._shifts(self._summed):
+            window.add_(columns[:, :, i, j])
+        return self._summed[:, :, 1:-1, 1:-1].flatten(2)
+
+    @cached_property
+    def _summed(self) -> Tensor:
+        exact = torch.promote_types(self.padded.dtype, torch.float32)
+        return torch.empty_like(self.padded, dtype=exact)
+
+    def _as_matrices(self, columns: Tensor) -> Tensor:
+        lanes, channels = self.images[:2]
+        return columns.view(lanes, channels * _SIDE**2, -1)
+
+    def _shifts(self, padded: Tensor) -> list[tuple[tuple[int, int], Tensor]]:
+        """Return pixel (i, j) of every window as views (L, C, H′, W′, B) of padded images."""
+        height, width = (self.stride * size for size in self.size)
+        return [
+            ((i, j), padded[:, :, i : i + height : self.stride, j : j + width : self.stride])
+            for i in range(_SIDE)
+            for j in range(_SIDE)
+        ]
 
 
 class _Convolution:

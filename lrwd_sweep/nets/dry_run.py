@@ -1,7 +1,5 @@
 """A dry run of a module before training: its trained parameters, and uses that lanes do not support."""
 
-from __future__ import annotations
-
 import math
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,11 +11,22 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.errors import UsageError, brief
-from lrwd_sweep.nets.batch import Inputs, call, fits, joined, made_up, parts, rows, size, targets
-from lrwd_sweep.nets.batch import copy as copy_of
-from lrwd_sweep.nets.loss import Loss, UserLoss, label
-from lrwd_sweep.nets.network import Way
-from lrwd_sweep.nets.precision import computing
+from lrwd_sweep.nets.loss import UserLoss, label
+from lrwd_sweep.nets.network import (
+    Inputs,
+    Loss,
+    Way,
+    call,
+    computing,
+    copy_of,
+    each,
+    fits,
+    joined,
+    made_up,
+    parts,
+    rows,
+    targets,
+)
 from lrwd_sweep.nets.randomness import Noisy, python_state, seeded
 from lrwd_sweep.spec.catalog import REAL, DataSet
 
@@ -79,17 +88,16 @@ def dry_run(
     def train(x: Inputs) -> Tensor:
         place, real = parts(x)[0].device, torch.get_default_dtype()
         with watch, computing(dtype, place):
-            logits = _check_output(watch.run(copy_of(x)), size(x), item, way).to(real)
+            logits = _check_output(watch.run(copy_of(x)), len(parts(x)[0]), item, way).to(real)
         with watch:
-            mean = way.loss(logits.clone(), _targets(item, size(x)).to(place))
+            mean = way.loss(logits.clone(), _targets(item, len(parts(x)[0])).to(place))
         torch.autograd.backward(_check_loss(mean, logits, way.loss))
         return logits.detach()
 
     by_item = True
     with seeded(0):
         if not way.user_code:
-            x = joined(tuple(one.to("meta") for one in parts(made_up(item, BATCH, torch.Generator())[0])))
-            logits = train(x)
+            logits = train(each(lambda one: one.to("meta"), made_up(item, BATCH, torch.Generator())[0]))
         else:
             before = python_state()
             for parameter in copy.parameters():

@@ -1,7 +1,5 @@
 """A small decoder-only transformer for texts, as an ordinary module (Radford et al. 2019)."""
 
-from __future__ import annotations
-
 import json
 import math
 from functools import partial
@@ -45,7 +43,7 @@ def build(item: DataSet, options: str, way: Way) -> ModuleNetwork:
         )
     make = partial(Gpt, item.every_input[0].most + 1, item.classes, **found)
     try:
-        return ModuleNetwork(make, item.shape, item.classes, way, item)
+        return ModuleNetwork(make, item, way)
     except (MemoryError, RuntimeError) as error:
         raise UsageError(
             f"{arg('net_options', said_options(options))} makes a network that cannot be built "

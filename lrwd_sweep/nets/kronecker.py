@@ -3,8 +3,6 @@
 A watch sees the calls of linear layers and convolutions by their weights, however a module makes them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

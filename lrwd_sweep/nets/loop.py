@@ -18,10 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets.batch import Inputs, call, copy, size
 from lrwd_sweep.nets.kronecker import Watch
-from lrwd_sweep.nets.network import DEFAULT_WAY, Noise, Way
-from lrwd_sweep.nets.precision import compute_type, computing
+from lrwd_sweep.nets.network import Inputs, Noise, Way, call, compute_type, computing, copy_of, parts
 from lrwd_sweep.nets.randomness import Noisy
 
 Found = TypeVar("Found")
@@ -37,8 +35,8 @@ class LoopLanes:
         module: nn.Module,  # the architecture, with the initial values of everything not in `theta`
         theta: Mapping[str, Tensor],
         grad: Mapping[str, Tensor],
-        way: Way = DEFAULT_WAY,
-        layout: torch.memory_format | None = None,  # of the inputs; None: channels last for images
+        way: Way,
+        layout: torch.memory_format = torch.contiguous_format,  # of images
     ) -> None:
         like = next(iter(theta.values()))
         self.modules = [_lane(module, theta, grad, lane) for lane in range(len(like))]
@@ -52,7 +50,7 @@ class LoopLanes:
         """Return every lane's mean loss on the batch and its outputs; write the gradients."""
         losses, found = [], []
         with torch.inference_mode(mode=False), torch.enable_grad():
-            x, y = copy(x, self.layout), y.clone()  # autograd does not record tensors of inference mode
+            x, y = copy_of(x, self.layout), y.clone()  # autograd does not record tensors of inference mode
             for grad in self.grads:
                 grad.zero_()
             for k, (noisy, stream) in enumerate(zip(self.noisy, noise, strict=True)):
@@ -92,7 +90,7 @@ class LoopLanes:
     def predict(self, x: Inputs) -> Tensor:  # (L, classes, B) or (L, B, …)
         """Return the outputs on x (B, *shape) in evaluation mode."""
         with torch.inference_mode(mode=False), torch.no_grad():  # a module may keep a tensor for its training
-            found = [self._evaluate(k, copy(x, self.layout)) for k in range(len(self.modules))]
+            found = [self._evaluate(k, copy_of(x, self.layout)) for k in range(len(self.modules))]
             return torch.stack([one.t() if self.way.classifies else one for one in found])
 
     def predictor(self) -> LoopLanes:
@@ -216,11 +214,11 @@ class UserLoopLanes(LoopLanes):
     def _train(self, k: int, x: Inputs, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, …)
         arena = self.grads[0]  # or any other view: a write into one raises the version of all
         before = arena._version
-        found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._train(k, copy(x), y))
+        found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._train(k, copy_of(x), y))
         if found is None:
             for grad in self.grads:
                 grad[k].zero_()
-            return self._nan(), self._nan(size(x), *self.output)
+            return self._nan(), self._nan(len(parts(x)[0]), *self.output)
         self._check_place(k, training=True)
         missing = arena._version - before < len(self.grads)
         if missing or any(one.grad is not None for one in self.left_out[k].values()):
@@ -241,7 +239,7 @@ class UserLoopLanes(LoopLanes):
         """Return the outputs of lane k in evaluation mode, NaN if it has diverged."""
         found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._evaluate(k, x))
         if found is None:
-            return self._nan(size(x), *self.output)
+            return self._nan(len(parts(x)[0]), *self.output)
         self._check_place(k, training=False)
         return found
 

@@ -1,7 +1,5 @@
 """Losses by name, and trials of a loss on a batch."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.errors import UsageError, arg
-from lrwd_sweep.nets.batch import by_class, targets
+from lrwd_sweep.nets.network import Loss, by_class, targets
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import (
@@ -35,7 +33,6 @@ NUMBERS = 1 << 22  # in their outputs at most
 _FEWEST = 4  # of items, where one has many outputs
 _MASKED = 0.3  # of made-up positions
 TOLERANCE = 1e-5  # relative; above float32 sums in another order
-Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (B, …) and targets (B, …) → their mean loss, one number
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     CROSS_ENTROPY: functional.cross_entropy,

@@ -1,51 +1,127 @@
-"""Multilayer perceptrons: with a lane axis and the gradient written out, and as an ordinary module."""
+"""Multilayer perceptrons: with a lane axis and the gradient written out, and as ordinary modules.
+
+Activations are (L, H, B), features by batch as in W h: with the batch last, statistics are over contiguous
+rows, whatever the number of lanes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, normalize
 
-from lrwd_sweep.nets.lane_layers import BatchNorm, Normalised, cross_entropy, multiply, relu
 from lrwd_sweep.nets.modules import ModuleNetwork
-from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Noise, Way
-from lrwd_sweep.nets.precision import compute_type
+from lrwd_sweep.nets.network import EPS, MOMENTUM, Lanes, Network, Noise, Way, compute_type, weight_of
 from lrwd_sweep.optim import jit
 from lrwd_sweep.spec.catalog import FLOAT32, DataSet
 
 LOGIT_SCALE = 2.0  # normalised logits have unit variance; this lets the softmax become confident
 
 
-@dataclass(frozen=True, slots=True)
-class Mlp:
+def multiply(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """Write a b of every lane into `out`, whose dtype may be finer."""
+    return torch.bmm(a, b, out=out) if out.dtype is a.dtype else out.copy_(torch.bmm(a, b))
+
+
+def relu(n: Tensor, out: Tensor) -> Tensor:
+    """Write max(n, 0) into `out`, whose dtype may be coarser."""
+    return torch.clamp_min(n, 0, out=out) if out.dtype is n.dtype else out.copy_(n).clamp_min_(0)
+
+
+def cross_entropy(logits: Tensor, y: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
+    """Return every lane's mean over the batch, (L,), and its gradient by the logits: (softmax − one-hot)/B.
+
+    Logits are (L, C, B), classes y (B,); `one_hot` is the identity (C, C) in the logits' dtype.
+    """
+    log_p = torch.log_softmax(logits, dim=1)
+    losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
+    return losses, log_p.exp_().sub_(one_hot.index_select(1, y)).div_(len(y))
+
+
+class BatchNorm:
+    """n = (z − mean)/√(var + ε) over the batch, without affine parameters; running statistics as torch's."""
+
+    def __init__(self, lanes: int, width: int, batch: int, like: Tensor) -> None:
+        self.n = like.new_empty(lanes, width, batch)
+        self.mean = like.new_empty(lanes, width, 1)
+        self.rstd = like.new_empty(lanes, width, 1)  # 1/√(var + ε)
+        self.running_mean = like.new_zeros(lanes, width, 1)
+        self.running_var = like.new_ones(lanes, width, 1)  # unbiased
+        self.eps = like.new_tensor(EPS)
+        self.momentum = MOMENTUM
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return n (L, H, B), in a buffer that the next call overwrites; update the running statistics."""
+        batch = z.shape[2]
+        torch.mean(z, dim=2, keepdim=True, out=self.mean)
+        torch.sub(z, self.mean, out=self.n)
+        norm = torch.linalg.vector_norm(self.n, dim=2, keepdim=True)
+        torch.addcmul(self.eps, norm, norm, value=1 / batch, out=self.rstd).rsqrt_()
+        self.running_mean.lerp_(self.mean, self.momentum)
+        self.running_var.lerp_(norm.square_().div_(batch - 1), self.momentum)
+        return self.n.mul_(self.rstd)
+
+    def backward(self, z: Tensor, dn: Tensor) -> Tensor:
+        """Return dz = (dn − mean(dn) − n mean(dn·n)) rstd for the last z given to `forward`."""
+        wanted = [True, False, False]  # dz, and no gradients of affine parameters
+        rows = [z.shape[2]]
+        dz, _, _ = torch.ops.aten.native_layer_norm_backward(
+            dn, z, rows, self.mean, self.rstd, None, None, wanted
+        )
+        assert isinstance(dz, Tensor)
+        return dz
+
+    def fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W′ (L, H, in) and b′ (L, H, 1) with W′h + b′ = n of z = W h by the running statistics."""
+        scale = torch.rsqrt(self.running_var + EPS)
+        return weight * scale, -self.running_mean * scale
+
+
+class Normalised:
+    """Lanes whose state besides parameters is the running statistics of normalisation layers."""
+
+    def __init__(self, norms: Sequence[BatchNorm]) -> None:
+        self._norms = norms
+
+    def average_statistics(self, batch: int | None) -> bool:
+        """Make running statistics a mean over batches, as `Lanes` has it."""
+        for norm in self._norms:
+            norm.momentum = weight_of(batch)
+        return bool(self._norms)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the running statistics of every layer, (L, H, 1) each; not copies."""
+        means = {f"mean{k}": norm.running_mean for k, norm in enumerate(self._norms)}
+        return means | {f"var{k}": norm.running_var for k, norm in enumerate(self._norms)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
+
+class Mlp(Network):
     """Linear layers with batch normalisation (no affine parameters) and ReLU between them.
 
     With `norm_logits` the logits are normalised too, times LOGIT_SCALE: every matrix is then scale-invariant,
     and decay acts only through the effective learning rate.
     """
 
-    stacked: ClassVar[bool] = True
-
-    widths: tuple[int, ...] = (64, 128, 128, 10)
-    norm_logits: bool = True
-    way: Way = DEFAULT_WAY
+    def __init__(self, widths: tuple[int, ...], norm_logits: bool, way: Way) -> None:
+        self.widths, self.norm_logits, self.way, self.stacked = widths, norm_logits, way, True
+        self.output = widths[-1:]
+        matrices = {f"weight{k}": pair for k, pair in enumerate(zip(widths[1:], widths, strict=False), 1)}
+        self.shapes = {**matrices, "bias": self.output}
 
     @property
     def scale_invariant(self) -> tuple[str, ...]:
         """The matrices followed by a normalisation."""
-        weights = tuple(name for name in self.shapes if name.startswith("weight"))
-        return weights if self.norm_logits else weights[:-1]
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every parameter of one network."""
-        pairs = zip(self.widths[1:], self.widths, strict=False)
-        return {f"weight{k}": pair for k, pair in enumerate(pairs, 1)} | {"bias": (self.widths[-1],)}
+        *matrices, _ = self.shapes
+        return tuple(matrices if self.norm_logits else matrices[:-1])
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw parameters of one network in float64: torch.nn.Linear's uniform(±1/√fan-in), bias 0."""
@@ -193,15 +269,41 @@ class MlpNetwork(ModuleNetwork):
     """`Mlp` by its module, for vmap, loop and any loss; initialised as the native one."""
 
     def __init__(self, net: Mlp, item: DataSet) -> None:
-        super().__init__(partial(MlpModule, net), item.shape, item.classes, net.way, item)
+        super().__init__(partial(MlpModule, net), item, net.way)
         self.net = net
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the native network's initial parameters, float64."""
-        return {name: value for name, value in self.net.init(generator).items() if name in self.trained}
+        return {name: value for name, value in self.net.init(generator).items() if name in self.shapes}
 
     def _seeded(self, generator: torch.Generator) -> nn.Module:
         module = self.make()
         for name, value in self.net.init(generator).items():
             module.get_parameter(name).data = value
         return module
+
+
+class EmbedNorm(nn.Module):
+    """A perceptron with the embedding e = Wh/‖Wh‖ and the logits s·cos(e, pₖ), a proxy pₖ for each class.
+
+    Its hidden layers are those of `Mlp`: batch normalisation without affine parameters, then ReLU. So every
+    matrix is scale-invariant, the last two by their ℓ2 normalisation, as in the retrieval of Heo et al. 2021.
+    Cross-entropy of such logits is the normalised softmax (Zhai and Wu 2019). In evaluation the embedding
+    stands behind the logits.
+    """
+
+    def __init__(self, inputs: int, classes: int, *, width: int, embedding: int, scale: int) -> None:
+        super().__init__()
+        linear = partial(nn.Linear, bias=False)  # a bias would not be scale-invariant
+        self.hidden1, self.hidden2 = linear(inputs, width), linear(width, width)
+        self.norm1, self.norm2 = (nn.BatchNorm1d(width, affine=False) for _ in range(2))
+        self.last, self.proxies = linear(width, embedding), linear(embedding, classes)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, *shape)
+        """Return logits (B, classes) in training, and (B, classes + embedding) in evaluation."""
+        h = torch.relu(self.norm1(self.hidden1(x.flatten(1))))
+        h = torch.relu(self.norm2(self.hidden2(h)))
+        e = normalize(self.last(h), dim=1)
+        logits: Tensor = self.scale * (e @ normalize(self.proxies.weight, dim=1).t())
+        return logits if self.training else torch.cat([logits, e.to(logits.dtype)], dim=1)

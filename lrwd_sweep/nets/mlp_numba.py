@@ -15,11 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets.lane_layers import (  # numba's cache notices changes of this file only
-    EPS,
-    weight_of,
-)
-from lrwd_sweep.nets.network import Noise
+from lrwd_sweep.nets.network import EPS, Noise, weight_of  # numba's cache notices changes of this file only
 from lrwd_sweep.optim.jit import compiled
 
 COLUMNS = 48  # inputs predicted at a time: products of such a width with 128 × 128 are OpenBLAS's fastest

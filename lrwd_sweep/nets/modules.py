@@ -1,9 +1,9 @@
-"""Any nn.Module as a network whose lanes train in one program by torch.func.vmap, or in a loop."""
+"""Any nn.Module as a network: lanes in one program by torch.func.vmap or in a loop, roles of parameters."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy, deepcopy
 from functools import cached_property, partial
 from typing import Self
@@ -11,10 +11,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets.batch import Inputs, made_up, parts
-from lrwd_sweep.nets.batch import copy as copy_of
 from lrwd_sweep.nets.dry_run import copied, dry_run, examine
 from lrwd_sweep.nets.kronecker import Layers, layers_seen
 from lrwd_sweep.nets.loop import (
@@ -26,65 +28,72 @@ from lrwd_sweep.nets.loop import (
     sometimes_trained,
     untrained,
 )
-from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Noise, Way
-from lrwd_sweep.nets.parameters import norm_and_bias, scale_invariant
-from lrwd_sweep.nets.precision import compute_type, computing
+from lrwd_sweep.nets.network import (
+    Inputs,
+    Lanes,
+    Network,
+    Noise,
+    Way,
+    call,
+    compute_type,
+    computing,
+    copy_of,
+    joined,
+    made_up,
+    parts,
+)
 from lrwd_sweep.nets.randomness import Noisy, seeded
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import REAL, DataSet
 
 Make = Callable[[], nn.Module]
 State = Mapping[str, Tensor]
 
 FEW = 4  # items of a pass that only looks for layers
 WIDE = 8_000_000  # parameters of dense convolutions from which a CPU trains faster channels first
+BATCH = 8  # of two items, batch normalisation makes ±1: all layers before it would seem invariant
+TOLERANCE = 1e-9  # of the cosine; rounding leaves 1e-13, an ordinary layer of 10⁸ weights more than 1e-6
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, *filter(None, [getattr(nn, "RMSNorm", None)]))
+_OF_WEIGHTS = (
+    *(nn.Linear, nn.Bilinear, _ConvNd, nn.Embedding, nn.EmbeddingBag),
+    *(nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
+)
+_LISTS = (nn.ParameterList, nn.ParameterDict)  # entries take the list's name
+_BIAS = re.compile(r"(.*bias(es)?|bias_.*)\Z", re.IGNORECASE)
+_WEIGHT = re.compile(r"token|embed|pos|quer|prompt|linear|conv|dense|proj", re.IGNORECASE)
 
 
-class ModuleNetwork:
-    """The network that `make` builds, for inputs of `shape` and `classes`, or for any `item`.
+class ModuleNetwork(Network):
+    """The network that `make` builds for an item.
 
     Raises UsageError if its lanes could not follow their seeds, and any exception of the module on such
     inputs. Parameters that are frozen, or that the loss does not depend on, do not train: like buffers they
     are part of the module, as under torch.optim.
     """
 
-    def __init__(
-        self,
-        make: Make,
-        shape: tuple[int, ...],
-        classes: int,
-        way: Way = DEFAULT_WAY,
-        item: DataSet | None = None,
-    ) -> None:
+    def __init__(self, make: Make, item: DataSet, way: Way) -> None:
         self.make = partial(_partly_frozen, make, way.train) if way.train else make
-        self.item, self.way = item or DataSet(0, 0, 0, classes, shape), way
+        self.item, self.way, self.stacked = item, way, way.vmap
         module = _initialised(self.make, seed=0)
-        found = examine(module, self.item, way)
+        found = examine(module, item, way)
         self.layout, self.by_item, self.output = found.layout, found.by_item, tuple(found.output.shape[1:])
-        self.trained = [
-            name for name, value in module.named_parameters() if value.requires_grad and name in found.trained
-        ]
+        self.shapes = {
+            name: tuple(value.shape)
+            for name, value in module.named_parameters()
+            if value.requires_grad and name in found.trained
+        }
         self.norm_and_bias = norm_and_bias(module)
         self.module = self._hollow(module)
         if way.user_code and _initialised(make, seed=1) is module:
             raise UsageError("it returns the same network at every call; make a new one for every seed")
         self.wide = _is_wide(self.module)
 
-    @property
-    def stacked(self) -> bool:
-        """True if all lanes train in one program."""
-        return self.way.vmap
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every trained parameter, as the module names and orders them."""
-        found = dict(self.module.named_parameters())
-        return {name: tuple(found[name].shape) for name in self.trained}
-
     @cached_property
     def scale_invariant(self) -> tuple[str, ...]:
         """The weights followed by a normalisation; found by one pass in float64."""
         try:
-            return scale_invariant(self.module, self.init(torch.Generator().manual_seed(0)), self.item)
+            init = self.init(torch.Generator().manual_seed(0))
+            return scale_invariant(self.module, init, self.item, self.way)
         except Exception:
             if self.way.user_code:  # which need not support float64
                 return ()
@@ -100,12 +109,12 @@ class ModuleNetwork:
             for part in lanes.noisy[0]:
                 part.noise = stream
             x = copy_of(made_up(self.item, FEW, stream)[0], self.layout)
-            return layers_seen(lanes.modules[0], self.trained, lambda: lanes.outputs(0, x))
+            return layers_seen(lanes.modules[0], list(self.shapes), lambda: lanes.outputs(0, x))
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the module's own initialisation by the generator: float64, in the network's layout."""
         found = dict(self._seeded(generator).named_parameters())
-        return {name: _laid_out(found[name].detach().double(), self.layout) for name in self.trained}
+        return {name: _laid_out(found[name].detach().double(), self.layout) for name in self.shapes}
 
     def of_seed(self, generator: torch.Generator, device: torch.device) -> Self:
         """Return the network for a device, its untrained tensors initialised as by `init`."""
@@ -141,9 +150,7 @@ class ModuleNetwork:
     def _hollow(self, module: nn.Module) -> nn.Module:
         """Copy the module with trained parameters on the meta device, without values."""
         found = dict(module.named_parameters())
-        return copied(
-            module, {id(found[name]): nn.Parameter(found[name].to("meta")) for name in self.trained}
-        )
+        return copied(module, {id(found[name]): nn.Parameter(found[name].to("meta")) for name in self.shapes})
 
 
 def _initialised(make: Make, seed: int) -> nn.Module:
@@ -175,6 +182,98 @@ def _is_wide(module: nn.Module) -> bool:
 def _laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
     """Put the weight of a convolution into the layout of its images."""
     return value.contiguous(memory_format=layout) if value.dim() == 4 else value
+
+
+def norm_and_bias(module: nn.Module) -> frozenset[str]:
+    """Return the names of biases and of normalisation's gains and shifts, whatever their shapes.
+
+    `module` is freshly initialised. A bias has a name like one. A normalisation is one of torch's layers, a
+    layer with "norm" in its class's name, or a layer without a matrix whose parameters begin constant, as
+    GRN; in a class named so, a matrix counts only if it begins constant and no other matrix does not. The
+    gains of weight normalisation count too. The whole network is never taken for a layer.
+    """
+    return frozenset(_exempt(module))
+
+
+def _exempt(module: nn.Module) -> Iterator[str]:
+    for path, layer in module.named_modules():
+        for own, value in layer.named_parameters(recurse=False):
+            name = path.rpartition(".")[2] if isinstance(layer, _LISTS) else own
+            biased = _BIAS.match(name) or _BIAS.match(own)
+            if biased or _is_gain_of_weights(layer, own) or (path and _normalises(layer, name, value)):
+                yield f"{path}.{own}" if path else own
+
+
+def _is_gain_of_weights(layer: nn.Module, name: str) -> bool:
+    """Test for g of weight normalisation, W = g·V/‖V‖."""
+    return (
+        isinstance(layer, ParametrizationList) and name == "original0" and isinstance(layer[0], _WeightNorm)
+    )
+
+
+def _normalises(layer: nn.Module, name: str, value: Tensor) -> bool:
+    """Test whether a layer's parameter is the gain or the shift of a normalisation."""
+    if isinstance(layer, _NORMS):
+        return True
+    kinds = [kind.__name__ for kind in type(layer).__mro__]
+    if isinstance(layer, _OF_WEIGHTS) or _WEIGHT.search(name) or _WEIGHT.search(kinds[0]):
+        return False
+    constant = _is_constant(value)
+    if any("norm" in kind.lower() for kind in kinds):
+        others = (one for one in layer.parameters(recurse=False) if _is_matrix(one) and not _is_constant(one))
+        return not _is_matrix(value) or (constant and next(others, None) is None)
+    return constant and not any(
+        isinstance(part, _OF_WEIGHTS) or any(map(_is_matrix, part.parameters(recurse=False)))
+        for part in layer.modules()
+    )
+
+
+def _is_constant(value: Tensor) -> bool:
+    return bool((value == value.flatten()[:1]).all())
+
+
+def _is_matrix(value: Tensor) -> bool:
+    return sum(size > 1 for size in value.shape) > 1
+
+
+def scale_invariant(module: nn.Module, init: State, item: DataSet, way: Way) -> tuple[str, ...]:
+    """Return the parameters of more than one dimension with f(cθ) = f(θ) in training.
+
+    By Euler's theorem those are the ones with ∇f·θ = 0, where f is a random combination of the logits: one
+    backward pass finds all. It runs in float64, at a generic point, with every normalisation's ε almost 0.
+    """
+    stream = torch.Generator().manual_seed(0)
+    with torch.inference_mode(mode=False):
+        theta = {name: _nearby(value, stream).unsqueeze(0) for name, value in init.items()}
+        grad = {name: torch.zeros_like(value) for name, value in theta.items()}
+        (net,) = LoopLanes(module, theta, grad, way).modules
+        for layer in net.modules():
+            if hasattr(layer, "eps"):
+                layer.eps = 1e-20  # type: ignore[assignment]
+            if isinstance(layer, Noisy):
+                layer.noise = stream
+        x, _ = made_up(item, BATCH, torch.Generator().manual_seed(0))  # for its whole numbers
+        pairs = zip(item.every_input, parts(x), strict=True)
+        logits = call(net, joined(tuple(_normal(x, stream) if one.type == REAL else x for one, x in pairs)))
+        assert isinstance(logits, Tensor)
+        f = (logits * _normal(logits, stream)).sum()
+        torch.autograd.backward(f)
+    return tuple(name for name, value in theta.items() if value.dim() > 2 and _orthogonal(grad[name], value))
+
+
+def _normal(like: Tensor, stream: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=stream, dtype=torch.float64)
+
+
+def _nearby(value: Tensor, stream: torch.Generator) -> Tensor:
+    """Move a value by a tenth, so that layers that begin at zero take part."""
+    spread = value.square().mean().sqrt().item() or 1.0
+    return value + 0.1 * spread * _normal(value, stream)
+
+
+def _orthogonal(g: Tensor, theta: Tensor) -> bool:
+    size = g.norm() * theta.norm()
+    return bool(size > 0 and (g * theta).sum().abs() < TOLERANCE * size)
 
 
 class VmapLanes:

@@ -4,8 +4,6 @@ torch's own random layers draw from one generator per process: a lane's draws wo
 and on other threads.
 """
 
-from __future__ import annotations
-
 import random
 import threading
 from collections.abc import Callable, Iterator

@@ -7,8 +7,7 @@ import pytest
 from lrwd_sweep.spec import catalog
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Run, assert_refused
-from tests.data.formats import CIFAR10, COLOUR, publish
-from tests.data.test_folder import write_images
+from tests.data.formats import CIFAR10, COLOUR, publish, write_images
 
 AXES = ("--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--epochs", "2", "--seeds", "1", "--net", "mlp")
 CIFAR = ("grid", *AXES, "--data", "cifar10", "--batch-size", "16")

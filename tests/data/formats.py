@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import io  # type: ignore[import-untyped]
 from torchvision import datasets
+from torchvision.transforms import functional
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.spec.catalog import DataSet
@@ -26,14 +28,15 @@ GREY = DataSet(train=50, validation=10, test=20, classes=5, shape=(1, 28, 28))
 DIGITS = DataSet(train=100, validation=20, test=40, classes=10, shape=(3, 32, 32))
 
 
-def images(count: int, sizes: DataSet, seed: int) -> Images:
-    x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
-    return x, np.arange(count) % sizes.classes
-
-
 def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
+    """Draw the training images, file by file, and the test images."""
+
+    def images(count: int, seed: int) -> Images:
+        x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
+        return x, np.arange(count) % sizes.classes
+
     each = (sizes.train + sizes.validation) // files
-    return [images(each, sizes, seed) for seed in range(files)], images(sizes.test, sizes, files)
+    return [images(each, seed) for seed in range(files)], images(sizes.test, files)
 
 
 def python2_pickle(table: dict[str, Any]) -> bytes:
@@ -47,21 +50,17 @@ def _string(text: bytes | str) -> bytes:
     return b"T" + struct.pack("<i", len(raw)) + raw
 
 
-def _number(value: int) -> bytes:
-    return b"J" + struct.pack("<i", value)
-
-
 def _python2(value: Any) -> bytes:
     if isinstance(value, np.ndarray):
         kind = value.dtype.str
         dtype = b"cnumpy\ndtype\n" + _string(kind[1:]) + b"K\x00K\x01\x87R(K\x03" + _string(kind[0])
         dtype += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        shape = b"(" + b"".join(map(_number, value.shape)) + b"t"
+        shape = b"(" + b"".join(map(_python2, value.shape)) + b"t"
         empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
         return empty + b"(K\x01" + shape + dtype + b"\x89" + _string(value.tobytes()) + b"tb"
     if isinstance(value, list):
         return b"](" + b"".join(map(_python2, value)) + b"e"
-    return _number(value) if isinstance(value, int) else _string(value)
+    return b"J" + struct.pack("<i", value) if isinstance(value, int) else _string(value)
 
 
 def write_cifar(folder: str, names: Sequence[str], labels: str, root: Path) -> tuple[list[Images], Images]:
@@ -162,3 +161,13 @@ FORMATS = {
     "imagenet32": Format("imagenet32", partial(write_imagenet32, "imagenet32"), COLOUR),
     "imagenet32-npz": Format("imagenet32", partial(write_imagenet32, "Imagenet32_train_npz"), COLOUR),
 }
+
+
+def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
+    """Write square images of noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = np.random.default_rng(seed)
+    for k in range(count):
+        pixels = torch.from_numpy(stream.integers(0, 256, (3, side, side), np.uint8))
+        functional.to_pil_image(pixels).save(folder / f"{k:03}.{ending}")
+    return folder

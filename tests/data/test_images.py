@@ -1,36 +1,40 @@
-"""Pickled images are read exactly, and nothing is called by them; augmentation changes what it says."""
+"""Pickles, folders and digits are read exactly and split by a fixed seed; augmentation is as named."""
 
 import contextlib
+import importlib.util
 import os
 import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
+from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import pil_loader
+from torchvision.transforms import functional as transforms
 
-from lrwd_sweep.data import augmentation
-from lrwd_sweep.data.images import crop_flip, cutout, read_pickle
+from lrwd_sweep.data import Splits, augmentation, load
+from lrwd_sweep.data.images import crop_flip, cutout, read_digits, read_pickle
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.spec.catalog import AUGMENTATIONS
-from tests.data.formats import python2_pickle
+from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, DataSet, find_data_set
+from lrwd_sweep.spec.user_files import scan_images
+from tests.data.formats import python2_pickle, write_images
 from tests.refusal import assert_raises
 from tests.small import pack, splits, task
 
 MARK = "ran"
 TOUCH = f"open({MARK!r}, 'w').close()"
-shapes, types = arrays.array_shapes(max_dims=3, max_side=5), ["u1", "i4", "<i8", ">i2", "f4", "f8"]
-numbers = arrays.arrays(st.sampled_from(types), shapes, elements=st.integers(0, 100))
-values = numbers | st.lists(st.integers(-(2**70), 2**70) | st.text() | st.binary(min_size=1), max_size=5)
-tables = st.dictionaries(st.text(max_size=8), values, max_size=5)
 
 
 @pytest.fixture
@@ -49,16 +53,12 @@ def _assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
             assert value == b[key]
 
 
-@given(table=tables, protocol=st.integers(2, pickle.HIGHEST_PROTOCOL))
-def test_tables_of_arrays_and_lists_are_read_as_pickle_reads_them(
-    tmp_path_factory: pytest.TempPathFactory, table: dict[str, Any], protocol: int
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "pickled"
-    path.write_bytes(pickle.dumps(table | {"columns": np.asfortranarray(np.eye(2, 3))}, protocol))
-    _assert_same(read_pickle(path), pickle.loads(path.read_bytes()))
-
-
-def test_pickles_of_python_2_and_of_either_numpy_are_read(file: Path) -> None:
+def test_pickles_of_any_protocol_python_and_numpy_are_read(file: Path) -> None:
+    arrays = {kind: np.arange(6).reshape(2, 3).astype(kind) for kind in ("u1", "i4", ">i2", "f4", "f8")}
+    rest = {"columns": np.asfortranarray(np.eye(2, 3)), "mixed": [-(2**70), 2**70, "é", b"\xe9", ""]}
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        file.write_bytes(pickle.dumps(arrays | rest, protocol))
+        _assert_same(read_pickle(file), arrays | rest)
     table = {"data": np.arange(256, dtype=np.uint8).reshape(2, 128), "labels": [0, 9], "filenames": ["a.png"]}
     file.write_bytes(python2_pickle(table))
     _assert_same(read_pickle(file), table)
@@ -89,12 +89,10 @@ def _dtype_by_a_call() -> bytes:
 
 LIVE = {
     "os.system, protocol 0": pickle.dumps({"data": Runs(os.system, f"touch {MARK}")}, 0),
-    "os.system, protocol 4": pickle.dumps({"data": Runs(os.system, f"touch {MARK}")}, 4),
     "builtins.eval": pickle.dumps({"data": Runs(eval, TOUCH)}, 5),
     "nested": pickle.dumps({"data": [({"a": [Runs(os.system, f"touch {MARK}")]},)]}, 4),
     "an array of objects": pickle.dumps({"data": np.array([Runs(eval, TOUCH)], dtype=object)}, 4),
     "a dtype that is a call": _dtype_by_a_call(),
-    "INST": b"(U" + bytes([len(TOUCH)]) + TOUCH.encode() + b"ibuiltins\neval\n.",
     "OBJ": b"(cbuiltins\neval\nU" + bytes([len(TOUCH)]) + TOUCH.encode() + b"o.",
 }
 
@@ -119,10 +117,8 @@ STRANGE = {
     "a shape without its bytes": SHAPED.replace(b"J\x03\x00\x00\x00", b"J\xff\xff\xff\x7f"),
     "a long name of many lines": b"\x80\x04\x8c\xc8" + b"a\n" * 100 + b"\x8c\x01x\x93.",
     "a text of 2⁶¹ bytes": b"\x80\x04\x8d\x00\x00\x00\x00\x00\x00\x00\x20.",
-    "a list": pickle.dumps([1, 2]),
     "text": b"<!DOCTYPE html><html>",
     "a memo that is not there": b"\x80\x02}U\x04datah\x07s.",
-    "an unfilled stack": b"\x80\x02s.",
 }
 
 
@@ -159,48 +155,140 @@ def test_crop_flip_gives_crops_of_the_padded_image_half_of_them_mirrored() -> No
 
 
 def test_cutout_blanks_a_square_of_half_the_side_clipped_at_the_border() -> None:
-    for side in (8, 28, 32):
-        x = torch.ones(300, 3, side, side, dtype=torch.float64)
-        out = cutout(x, _stream())
+    for side in (8, 28):
+        x, half, near = torch.ones(300, 3, side, side, dtype=torch.float64), side // 2, torch.arange(side)
+        squares = set()
+        for row, column in product(range(side), repeat=2):
+            inside = [(near >= k - half // 2) & (near < k - half // 2 + half) for k in (row, column)]
+            squares.add((~torch.outer(*inside)).double().expand(3, -1, -1).numpy().tobytes())
+        found = {image.numpy().tobytes() for image in cutout(x, _stream())}
+        assert found <= squares, side
+        assert len(found) > 30, side
         assert x.min() == 1  # not in place
-        half, seen = side // 2, set()
-        for image in out:
-            blank = image[0] == 0
-            assert all(torch.equal(channel == 0, blank) for channel in image)
-            lengths = []
-            for axis in (0, 1):
-                places = blank.any(dim=1 - axis).nonzero().flatten().tolist()
-                first, length = places[0], places[-1] - places[0] + 1
-                assert half // 2 <= length <= half, side
-                assert length == half or first == 0 or first + length == side, side
-                lengths.append(length)
-            assert blank.sum() == lengths[0] * lengths[1]  # a rectangle
-            seen.add(tuple(lengths))
-        assert (half, half) in seen
-        assert len(seen) > 1
 
 
 def _trained(lanes: int, seed: int, augment: str) -> tuple[list[Tensor], float]:
-    cells = [Cell(0.1, 0.01 * k) for k in range(lanes)]
-    trainer = pack("sgd", task("mlp", augment=augment), cells, seed=seed)
+    """Return the augmented batches that lanes see, and the first lane's loss."""
+    trainer = pack("sgd", task(augment=augment), [Cell(0.1, 0.01 * k) for k in range(lanes)], seed=seed)
     seen, augmented = list[Tensor](), trainer.draws[0].augment
-
-    def watched(x: Tensor) -> Tensor:
-        seen.append(augmented(x).clone())
-        return seen[-1]
-
-    trainer.draws[0].augment = watched
+    trainer.draws[0].augment = lambda x: seen.append(augmented(x).clone()) or seen[-1]  # type: ignore[func-returns-value]
     return seen, trainer.run()[0].metrics["val_loss"]
 
 
 def test_training_images_are_changed_by_the_seed_and_not_by_the_pack() -> None:
+    plain, _ = splits().train.batch(torch.randperm(48, generator=generator(0, "data order"))[:16])
     for augment in AUGMENTATIONS:
-        one, loss = _trained(1, 0, augment)
-        three, same = _trained(3, 0, augment)
+        (one, loss), (three, same), (other, _) = (
+            _trained(lanes, seed, augment) for lanes, seed in ((1, 0), (3, 0), (1, 1))
+        )
         assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True)), augment
         assert loss == pytest.approx(same, rel=1e-6), augment
-        assert not torch.equal(one[0], _trained(1, 1, augment)[0][0]), augment
-        order = torch.randperm(48, generator=generator(0, "data order"))
-        plain, _ = splits().train.batch(order[:16])
+        assert not torch.equal(one[0], other[0]), augment
         assert torch.equal(one[0], augmentation(augment, generator(0, "augmentation"))(plain)), augment
         assert torch.equal(one[0], plain) is (augment == "none"), augment
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a folder of twenty cats and thirty dogs, all for training."""
+    write_images(tmp_path / "images" / "train" / "cat", 20, seed=1)
+    write_images(tmp_path / "images" / "train" / "dog", 30, seed=2)
+    return tmp_path / "images"
+
+
+def _folder(name: str) -> Splits:
+    return load(name, find_data_set(name))
+
+
+def _rows(splits: Splits) -> list[list[bytes]]:
+    return [[x.numpy().tobytes() for x in split.x] for split in splits.parts.values()]
+
+
+def test_sizes_are_counted_class_by_class(root: Path) -> None:
+    assert find_data_set(f"folder:{root}") == DataSet(40, 5, 5, 2, (3, 32, 32))
+    assert find_data_set(f"folder:{root}@64").shape == (3, 64, 64)
+    write_images(root / "val" / "dog", 7, seed=3)
+    assert find_data_set(f"folder:{root}") == DataSet(45, 7, 5, 2, (3, 32, 32))
+    write_images(root / "test" / "cat", 4, seed=4)
+    assert find_data_set(f"folder:{root}") == DataSet(50, 7, 4, 2, (3, 32, 32))
+
+
+def test_every_image_is_in_one_split_wherever_the_folder_is(root: Path, tmp_path: Path) -> None:
+    splits = _folder(f"folder:{root}")
+    rows = _rows(splits)
+    assert len({row for part in rows for row in part}) == 50
+    labels = [split.y.bincount(minlength=2).tolist() for split in splits.parts.values()]
+    assert labels == [[16, 24], [2, 3], [2, 3]]
+    dogs = [pil_loader(str(path)) for path in (root / "train" / "dog").iterdir()]
+    written = {transforms.pil_to_tensor(image).numpy().tobytes() for image in dogs}
+    assert {row.numpy().tobytes() for row in splits.train.x[splits.train.y == 1]} <= written
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert _rows(_folder(f"folder:{tmp_path / 'elsewhere'}")) == rows
+    write_images(root / "train" / "cat" / "more", 3, ending="JPEG", seed=5)
+    (root / "train" / "cat" / "notes.txt").touch()
+    found, theirs = scan_images(f"folder:{root}"), ImageFolder(str(root / "train"))
+    assert list(found.classes) == theirs.classes
+    assert sorted(found.train + found.validation + found.test) == sorted(theirs.samples)
+
+
+def test_images_of_any_kind_become_squares_in_three_channels(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        folder = write_images(tmp_path / "train" / label, 6, side=50, ending="jpg", seed=ord(label))
+        grey = torch.arange(40 * 20, dtype=torch.int32).reshape(1, 40, 20).to(torch.uint8)
+        transforms.to_pil_image(grey).save(folder / "grey.png")
+    splits = _folder(f"folder:{tmp_path}@16")
+    assert splits.train.x.shape == (10, 3, 16, 16)
+    assert splits.train.x.dtype == torch.uint8
+    x, _ = splits.train.batch(torch.arange(10))
+    assert x.mean(dim=(0, 2, 3)).abs().max() < 1e-12
+
+
+def test_wrong_names_and_folders_are_refused_in_one_line(root: Path, tmp_path: Path) -> None:
+    for name in ("folder:", "folder:@32", "folder:x@3", "folder:x@1025"):
+        assert_raises("write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels", find_data_set, name)
+    no_train, few = "there is no folder .*train'; put the images of a class in", "too few images to hold any"
+    spoiled: list[tuple[Callable[[Path], object], str]] = [
+        (lambda at: (at / "train").rename(at / "no"), no_train),
+        (lambda at: shutil.rmtree(at / "train/cat"), "train' holds 1 classes; put the images of each in a"),
+        (lambda at: (at / "train/eel").mkdir(), "eel' holds no images"),
+        (lambda at: write_images(at / "train/eel", 2), f"eel' has {few} out; add some"),
+        (lambda at: write_images(at / "val/wolf", 2), "wolf' is a class that train does not have"),
+        (lambda at: (at / "test").mkdir(), "test' holds no images; put some in it, or remove it"),
+    ]
+    for k, (spoil, line) in enumerate(spoiled):
+        copy = shutil.copytree(root, tmp_path / str(k))
+        spoil(copy)
+        assert_raises(line, find_data_set, f"folder:{copy}", error=DataError)
+
+
+def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) -> None:
+    other = replace(find_data_set(f"folder:{root}"), train=41)
+    assert_raises("has changed while it was read", load, f"folder:{root}", other, error=DataError)
+    path = root / "train" / "cat" / "004.png"
+    for content in (b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"x" * 50, path.read_bytes()[:-900]):
+        path.write_bytes(content)
+        assert_raises(r"004\.png is not a readable image", _folder, f"folder:{root}", error=DataError)
+
+
+def test_digits_are_split_without_overlap_and_standardised_by_the_training_split() -> None:
+    sizes = DATA_SETS["digits"]
+    splits = load("digits", sizes)
+    parts = (splits.train, splits.validation, splits.test)
+    assert [len(part) for part in parts] == [sizes.train, sizes.validation, sizes.test]
+    rows = torch.cat([part.x for part in parts])
+    assert rows.shape == (1797, 1, 8, 8)
+    assert len(torch.unique(rows, dim=0)) == 1797  # no image is in two splits
+    assert splits.train.x.mean().abs() < 1e-12
+    assert (splits.train.x.std(correction=0) - 1).abs() < 1e-12
+    assert splits.test.x.mean().abs() > 1e-9  # not by its own statistics
+    assert splits.train.x.min() == splits.test.x.min()  # black is the same in every split
+
+
+def test_digits_are_scikit_learns_or_their_absence_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = np.column_stack(load_digits(return_X_y=True))
+    assert (read_digits() == expected).all()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # its files have moved
+    assert (read_digits() == expected).all()
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(DataError, match="pip install scikit-learn"):
+        read_digits()

@@ -1,67 +1,41 @@
-"""Splits normalise images of bytes batch by batch, survive a file, and divide the digits by a fixed seed."""
+"""Splits normalise images of bytes batch by batch, and survive a file."""
 
-import builtins
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from sklearn.datasets import load_digits
 
-from lrwd_sweep.data import Pixels, Split, Splits, digits
+from lrwd_sweep.data import Pixels, Split, Splits, load
 from lrwd_sweep.data.splits import load_splits, make_folder, save_splits
-from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DATA_SETS
 
 CPU = torch.device("cpu")
 
 
-@given(arrays.arrays(np.uint8, st.tuples(*(st.integers(1, n) for n in (6, 3, 5, 4)))))
-def test_statistics_are_numpys(x: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    pixels = Pixels.of(torch.from_numpy(x.copy()))
-    deviation = x.std(axis=(0, 2, 3))
-    assert pixels.mean.flatten().numpy() == pytest.approx(x.mean(axis=(0, 2, 3)))
-    expected = np.where(deviation == 0, 1, deviation)
-    assert pixels.deviation.flatten().numpy() == pytest.approx(expected, rel=1e-6)
-
-
-def test_batch_is_normalised_and_the_split_keeps_bytes() -> None:
-    x = torch.randint(0, 256, (25, 3, 4, 4), dtype=torch.uint8)
+def test_images_are_normalised_by_the_batch_and_stay_bytes_also_in_a_file(tmp_path: Path) -> None:
+    x = torch.randint(256, (25, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    x[:, 1] = 7  # a constant channel becomes 0
     exact = x.double().sub(x.double().mean((0, 2, 3), keepdim=True))
-    exact /= x.double().std((0, 2, 3), correction=0, keepdim=True)
+    exact[:, [0, 2]] /= x[:, [0, 2]].double().std((0, 2, 3), correction=0, keepdim=True)
+    digits, index = load("digits", DATA_SETS["digits"]).validation, torch.tensor([7, 0, 7])
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
-        split = Split(x, torch.arange(25), Pixels.of(x)).to(CPU, dtype)
-        assert (split.x.dtype, split.dtype, split.device) == (torch.uint8, dtype, CPU)
-        index = torch.tensor([7, 0, 7])
-        numbers, y = split.batch(index)
-        assert numbers.dtype == dtype
-        assert (numbers - exact[index]).abs().max() < tolerance
-        assert y.tolist() == [7, 0, 7]
-        parts = list(split.batches(10))
-        assert [len(y) for _, y in parts] == [10, 10, 5]
-        assert torch.equal(torch.cat([part for part, _ in parts]), split.batch(torch.arange(25))[0])
-        assert torch.cat([y for _, y in parts]).tolist() == list(range(25))
-
-
-def test_splits_are_the_same_from_a_file(tmp_path: Path) -> None:
-    x = torch.randint(256, (7, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    images = Split(x, torch.arange(7), Pixels.of(x)).to(CPU, torch.float32)
-    loaded = digits.load()
-    save_splits(Splits(images, loaded.validation, loaded.test), tmp_path / "splits")
-    found = load_splits(tmp_path / "splits")
-    for split, before in zip((found.train, found.validation), (images, loaded.validation), strict=True):
-        assert split.x.dtype == before.x.dtype
-        for part, part_before in zip(split.batches(5), before.batches(5), strict=True):
-            assert all(map(torch.equal, part, part_before))
-    assert len(found.test) == len(loaded.test)
+        made = Split(x, torch.arange(25), Pixels.of(x)).to(CPU, dtype)
+        save_splits(Splits(made, digits, digits), tmp_path / "splits")
+        found = load_splits(tmp_path / "splits")
+        assert torch.equal(found.test.x, digits.x)
+        for split in (made, found.train):
+            assert (split.x.dtype, split.dtype, split.device) == (torch.uint8, dtype, CPU)
+            numbers, y = split.batch(index)
+            assert numbers.dtype == dtype
+            assert (numbers - exact[index]).abs().max() < tolerance
+            assert y.tolist() == [7, 0, 7]
+            parts = list(split.batches(10))
+            assert [len(y) for _, y in parts] == [10, 10, 5]
+            assert torch.equal(torch.cat([part for part, _ in parts]), split.batch(torch.arange(25))[0])
+            assert torch.cat([y for _, y in parts]).tolist() == list(range(25))
 
 
 def test_folders_of_killed_programs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,37 +47,3 @@ def test_folders_of_killed_programs_are_removed(tmp_path: Path, monkeypatch: pyt
         (tmp_path / name).mkdir()
     mine = make_folder()
     assert {path.name for path in tmp_path.iterdir()} == {*kept, mine.name}
-
-
-def test_digits_are_split_without_overlap_and_standardised_by_the_training_split() -> None:
-    splits, sizes = digits.load(), DATA_SETS["digits"]
-    parts = (splits.train, splits.validation, splits.test)
-    assert [len(part) for part in parts] == [sizes.train, sizes.validation, sizes.test]
-    rows = torch.cat([part.x for part in parts])
-    assert rows.shape == (1797, 1, 8, 8)
-    assert len(torch.unique(rows, dim=0)) == 1797  # no image is in two splits
-    labels = torch.cat([part.y for part in parts]).bincount().tolist()
-    assert labels == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert splits.train.y.bincount(minlength=10).min() >= 20
-    assert splits.train.x.mean().abs() < 1e-12
-    assert (splits.train.x.std(correction=0) - 1).abs() < 1e-12
-    assert splits.test.x.mean().abs() > 1e-9  # not by its own statistics
-    assert splits.train.x.min() == splits.test.x.min()  # black is the same in every split
-    assert torch.equal(digits.load().test.x, splits.test.x)
-
-
-def test_digits_are_scikit_learns_or_their_absence_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = np.column_stack(load_digits(return_X_y=True))
-    assert (digits._read() == expected).all()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # its files have moved
-    assert (digits._read() == expected).all()
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **options: Any) -> Any:
-        if name.startswith("sklearn"):
-            raise ImportError(name)
-        return real(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError, match="pip install scikit-learn"):
-        digits._read()

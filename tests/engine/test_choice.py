@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_vmap_is_not_chosen_if_it_fails_or_differs(monkeypatch: pytest.MonkeyPat
     assert obstacle(SMALL, CPU) == ""
     rounded = replace(NET, precision="bfloat16")
     with monkeypatch.context() as patch:
-        patch.setattr("lrwd_sweep.nets.precision._NORMALISATIONS", ())
+        patch.setattr(import_module("lrwd_sweep.nets.network"), "_NORMALISATIONS", ())
         assert "cannot be vectorised in bfloat16" in obstacle(rounded, CPU)
         assert chosen(rounded, CPU).engine == "loop"
     monkeypatch.setattr("lrwd_sweep.nets.modules.VmapLanes", _Leaking)

@@ -20,7 +20,8 @@ from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import draws, pack
 from lrwd_sweep.engine.graph import Program, current
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.nets import ModuleNetwork, build, network
+from lrwd_sweep.nets import _built, network
+from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.optim import update
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
@@ -80,8 +81,9 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setattr(torch.autograd, "backward", _no_backward)
     monkeypatch.setattr(torch.autograd, "grad", _no_gradients)
     yield monkeypatch
-    for made in (splits, build, update._rows):  # what was made meanwhile holds fake tensors
+    for made in (splits, update._rows):  # what was made meanwhile holds fake tensors
         made.cache_clear()
+    _built.clear()
 
 
 def _on_gpu(split: Split) -> Split:

@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lrwd_sweep.data import digits
+from lrwd_sweep.data import load
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.references import lone_rule
-from lrwd_sweep.nets import build, network
+from lrwd_sweep.nets import network
 from lrwd_sweep.optim.update import columns
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.small import ADAMW, CELLS, CPU, F64, WELL, pack, splits, task
 
@@ -141,7 +142,7 @@ def test_seeds_differ_and_are_the_same_for_every_optimizer() -> None:
 
 
 def test_default_task_is_learnt() -> None:
-    data = digits.load().to(CPU, torch.float32)
+    data = load("digits", Task().data_set).to(CPU, torch.float32)
     (trial,) = PackTrainer(ADAMW, Task(), [Cell(2**-7, 2**-6)], 0, data).run()
     assert trial.metrics["val_error"] < 0.1
     assert trial.metrics["train_loss"] < 0.1
@@ -180,7 +181,8 @@ def _stacked(init: dict[str, Tensor], lanes: int = 3) -> Arena:
 
 @pytest.mark.parametrize("net", ["cnn", "torchvision:shufflenet_v2_x0_5"])
 def test_every_lane_has_the_initial_parameters(net: str) -> None:
-    init = build(net, (3, 8, 8), 4, engine="loop").init(torch.Generator().manual_seed(0))
+    sizes = DataSet(48, 20, 20, 4, (3, 8, 8))
+    init = network(task(net, sizes=sizes, engine="loop")).init(torch.Generator().manual_seed(0))
     arena = _stacked(init)
     for name, value in init.items():
         assert torch.equal(arena.named[name], value.expand(3, *value.shape)), name

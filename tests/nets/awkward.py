@@ -133,15 +133,10 @@ class OfTokens(Base):  # whole numbers that index a table
         return self.head(self.table(x.long().abs()).mean(1))
 
 
-class Lazy(Base):  # only an input tells the shapes
+class Lazy(Base):  # only an input tells the shapes, and it is changed in place
     def make(self) -> None:
         body = (nn.LazyLinear(12, bias=False), nn.LazyBatchNorm1d(), nn.Tanh())
-        self.head = nn.Sequential(*body, nn.LazyLinear(4))
-
-
-class ChangingItsInput(Base):  # in place
-    def make(self) -> None:
-        self.head = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(64, 4))
+        self.head = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), *body, nn.LazyLinear(4))
 
     def forward(self, x: Tensor) -> Any:
         x += 0.1
@@ -203,7 +198,7 @@ class Convolving(Base):  # borders of several kinds, layers with a bias and with
         return self.head(self.body(x)) + self.bias
 
 
-VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
+VECTORISED = OfItsSeed, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
 _UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
 LOOPED: dict[type[nn.Module], str] = {  # and why
     Attending: "has a layer that vmap runs one by one",

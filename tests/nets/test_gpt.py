@@ -1,108 +1,50 @@
-"""The language model: causal, initialised as GPT-2, and in every lane the lone module under torch.optim."""
-
-from __future__ import annotations
+"""The language model: causal, initialised as GPT-2; it trains as any module (see test_lanes)."""
 
 import math
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
-from lrwd_sweep.data import Splits, load
 from lrwd_sweep.engine.choice import chosen, obstacle
-from lrwd_sweep.engine.draws import generator
-from lrwd_sweep.errors import DataError, UsageError
-from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.errors import DataError
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.gpt import Gpt
-from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.net_options import options_text
 from lrwd_sweep.spec.task import Task
-from tests.small import CELLS, CPU, F64, pack
-
-SMALL = {"layers": 2, "heads": 2, "width": 8, "context": 6}
-SIZE = 3000  # characters of the text
+from tests.refusal import assert_raises
+from tests.small import CPU, TOKENS, begun, task
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(chr(97 + k**3 % 11) for k in range(SIZE)))
-    return f"text:{path}"
+def gpt_options(**more: Any) -> dict[str, Any]:
+    """Return the options of a small model of `TOKENS`."""
+    small = {"layers": 2, "heads": 2, "width": 8, "context": 6}
+    return {"sizes": TOKENS, "net_options": options_text(small | more)}
 
 
-def _task(data: str, form: str = "", **options: Any) -> Task:
-    net_options = options_text({**SMALL, **({form: True} if form else {})})
-    return Task(net="gpt", data=data, net_options=net_options, epochs=1, batch_size=16, **options)
+def _task(**options: Any) -> Task:
+    return task("gpt", **gpt_options(), **options)
 
 
-@cache
-def _splits(data: str) -> Splits:
-    return load(data, _task(data).data_set).to(CPU, F64)
-
-
-def _module(request: Task, seed: int = 3) -> Gpt:
-    """Return the network of a seed before training."""
-    made = network(request)
-    assert isinstance(made, ModuleNetwork)
-    with seeded(int(torch.randint(2**62, (), generator=generator(seed, "parameters")))):
-        module = made.make()
-    assert isinstance(module, Gpt)
-    return module
-
-
-def test_lane_equals_the_lone_module_under_torch_optim(text: str) -> None:
-    for form in ("", "tie", "weight_norm"):
-        for engine in ("loop", "vmap"):
-            request = _task(text, form, engine=engine, schedule="fixed")
-            splits = _splits(text)
-            trainer = pack("adamw:lr-scaled", request, CELLS, seed=3, data=splits)
-            trials = trainer.run()
-            for lane in (0, 2):
-                module = _module(request).double()
-                cell = CELLS[lane]
-                optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
-                order = torch.randperm(len(splits.train), generator=generator(3, "data order"))
-                for batch in order.split(16)[: request.steps]:  # type: ignore[no-untyped-call]
-                    x, y = splits.train.batch(batch)
-                    optimizer.zero_grad()
-                    logits = module(x)
-                    functional.cross_entropy(logits.flatten(0, 1), y.flatten()).backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                for name, value in trainer.arena.named.items():
-                    difference = value[lane] - module.get_parameter(name)
-                    assert difference.abs().max() < 1e-10, (form, engine, name)
-                with torch.no_grad():
-                    logits, y = module(splits.validation.x), splits.validation.y
-                    loss = functional.cross_entropy(logits.flatten(0, 1), y.flatten()).item()
-                    error = (logits.argmax(-1) != y).double().mean().item()
-                metrics = trials[lane].metrics
-                assert metrics["val_loss"] == pytest.approx(loss, abs=1e-10), (form, engine)
-                assert metrics["val_perplexity"] == pytest.approx(math.exp(loss), abs=1e-9), (form, engine)
-                assert metrics["val_error"] == pytest.approx(error, abs=1e-10), (form, engine)
-
-
-def test_a_position_sees_only_those_before_it(text: str) -> None:
-    module = _module(_task(text))
-    x = torch.randint(10, (3, 6))
+def test_a_position_sees_only_those_before_it() -> None:
+    module, x = begun(_task()), torch.randint(10, (3, 6))
     with torch.no_grad():
         logits = module(x)
         for k in range(1, 6):
             other = x.clone()
             other[:, k:] = (x[:, k:] + 1) % 10
-            assert torch.allclose(module(other)[:, :k], logits[:, :k], atol=1e-6)
+            assert torch.allclose(module(other)[:, :k], logits[:, :k])
             assert not torch.allclose(module(other)[:, k], logits[:, k], atol=1e-3)
 
 
-def test_weight_norm_makes_directions_of_the_same_function_scale_invariant(text: str) -> None:
-    plain, normed = _task(text), _task(text, "weight_norm")
+def test_weight_norm_makes_directions_of_the_same_function_scale_invariant() -> None:
+    normed, x = task("gpt", **gpt_options(weight_norm=True)), torch.randint(10, (3, 6))
     found = network(normed).scale_invariant
     assert len(found) == 8, "four matrices in each of two blocks"
     assert all(name.endswith("weight.original1") for name in found), found
-    x = torch.randint(10, (3, 6))
-    assert torch.allclose(_module(normed)(x), _module(plain)(x), atol=1e-6)
+    assert torch.allclose(begun(normed)(x), begun(_task())(x))
 
 
 def test_initial_weights_have_gpt2s_spread() -> None:
@@ -120,37 +62,20 @@ def test_initial_weights_have_gpt2s_spread() -> None:
     assert loss.item() == pytest.approx(math.log(100), rel=0.02)
 
 
-def test_options_shape_the_network(text: str) -> None:
-    shapes = network(_task(text)).shapes
+def test_options_shape_the_network() -> None:
+    shapes = network(_task()).shapes
     assert shapes["token.weight"] == shapes["head.weight"] == (11, 8)
     assert shapes["position.weight"] == (6, 8)
     assert shapes["blocks.1.attention.qkv.weight"] == (24, 8)
-    assert network(_task(text, "tie")).shapes.keys() == shapes.keys() - {"head.weight"}
-    assert Task(net="gpt", data=text, batch_size=16).data_set.shape == (64,)
-    assert _task(text).changed(net_options=options_text({"context": 9})).data_set.shape == (9,)
+    assert network(task("gpt", **gpt_options(tie=True))).shapes.keys() == shapes.keys() - {"head.weight"}
+    text = Task(net="gpt", data="python-docs", batch_size=16)
+    assert text.data_set.shape == (64,)
+    assert text.changed(net_options=options_text({"context": 9})).data_set.shape == (9,)
 
 
-def test_vmap_equals_the_loop_in_every_precision(text: str) -> None:
-    for precision in ("float32", "bfloat16"):
-        assert obstacle(_task(text, precision=precision), CPU) == ""
-        assert chosen(_task(text, precision=precision), CPU).engine in ("loop", "vmap")
-
-
-def test_data_that_do_not_fit_are_refused(text: str) -> None:
-    for task, complaint in (
-        (
-            Task(net="gpt"),
-            "net='gpt' takes windows of tokens with a class for each, not items of 1×8×8; choose",
-        ),
-        (
-            Task(net="mlp", data=text, batch_size=16),
-            "takes one floating-point input, not inputs of type int64; choose net='gpt'",
-        ),
-        (Task(net="resnet20", data=text, batch_size=16), "net='resnet20' takes"),
-        (_task(text, engine="native"), "engine='native' is not written for gpt; choose auto, vmap or loop"),
-    ):
-        with pytest.raises(UsageError, match=complaint):
-            network(task)
+def test_vmap_equals_the_loop_in_bfloat16() -> None:
+    assert obstacle(_task(precision="bfloat16"), CPU) == ""
+    assert chosen(_task(precision="bfloat16"), CPU).engine in ("loop", "vmap")
 
 
 def negative() -> Any:
@@ -159,6 +84,14 @@ def negative() -> Any:
     return (x, x + 2), (x, x + 2)
 
 
-def test_tokens_of_the_user_count_from_zero() -> None:
-    with pytest.raises(DataError, match=r"data='.*:negative': x has the token -2; number tokens from 0"):
-        complete(Task(net="gpt", data=f"{__name__}:negative", batch_size=2))
+def test_data_that_do_not_fit_are_refused() -> None:
+    for of, complaint in (
+        (Task(net="gpt"), "net='gpt' takes windows of tokens with a class for each, not items of 1×8×8; ch"),
+        (task(sizes=TOKENS), "takes one floating-point input, not inputs of type int64; choose net='gpt'"),
+        (task("resnet20", sizes=TOKENS), "net='resnet20' takes"),
+        (_task(engine="native"), "engine='native' is not written for gpt; choose auto, vmap or loop"),
+    ):
+        assert_raises(complaint, network, of)
+    below = r"data='.*:negative': x has the token -2; number tokens from 0"
+    of = Task(net="gpt", data=f"{__name__}:negative", batch_size=2)
+    assert_raises(below, complete, of, error=DataError)

@@ -1,101 +1,121 @@
 """A lane equals a lone module under torch.optim, does not see its neighbours, and repeats bit by bit."""
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets import Lanes, ModuleNetwork, network
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.cnn import CnnLanes
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.modules import VmapLanes
-from lrwd_sweep.nets.randomness import Noisy, seeded
+from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.nets import awkward
-from tests.small import CELLS, CPU, F64, ILL, WAYS, WELL, pack, splits, task
+from tests.nets.test_gpt import gpt_options
+from tests.refusal import assert_raises
+from tests.small import (
+    CELLS,
+    CPU,
+    F64,
+    ILL,
+    WAYS,
+    WELL,
+    begun,
+    loss_alone,
+    pack,
+    splits,
+    task,
+    token_splits,
+    train_alone,
+)
 
 AWKWARD: tuple[type[nn.Module], ...] = (*awkward.VECTORISED, *awkward.LOOPED)
+NORMED = "tests.nets.awkward:Normed"
 
 
 def _awkward(kind: type[nn.Module], engine: str = "loop", epochs: int = 17, **options: Any) -> Task:
     return task(f"tests.nets.awkward:{kind.__name__}", epochs, schedule="fixed", engine=engine, **options)
 
 
-def _logits(output: Any) -> Tensor:
-    if isinstance(output, tuple):
-        output = output[1]
-    if isinstance(output, dict):
-        output = output["logits"]
-    found = getattr(output, "logits", output)
-    assert isinstance(found, Tensor)
-    return found
-
-
-def _train_alone(request: Task, cell: Cell, kind: type[nn.Module] | None) -> nn.Module:
-    """Train the module by torch.optim.AdamW; random layers draw as a lane of seed 3 does."""
-    made = network(request)
-    assert isinstance(made, ModuleNetwork)
-    drops = kind and any(isinstance(layer, nn.Dropout) for layer in kind().modules())
+def _begun(of: Task, kind: type[nn.Module] | None) -> nn.Module:
+    """Make the network of seed 3 without this package, unless its layers or shapes need it."""
+    if kind in (None, awkward.Dropping, awkward.Lazy):
+        return begun(of)
     with seeded(int(torch.randint(2**62, (), generator=generator(3, "parameters")))):
-        module = made.make() if kind is None or drops else kind()  # `make` replaces dropout
-        if kind is awkward.Lazy:
-            module.eval()(torch.zeros(2, 1, 8, 8))
-    module.double().train()
-    noise, order, train = generator(3, "noise"), generator(3, "data order"), splits(F64).train
-    for layer in module.modules():
-        if isinstance(layer, Noisy):
-            layer.noise = noise
-    optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
-    for _ in range(request.epochs):
-        for batch in torch.randperm(len(train), generator=order).split(request.batch_size):  # type: ignore[no-untyped-call]
-            x, y = train.batch(batch)
-            optimizer.zero_grad()
-            functional.cross_entropy(_logits(module(x)), y).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return module.eval()
+        return kind().double().train()
 
 
 LARGE = "shake26-2x32d", "torchvision:mobilenet_v3_small"
+FROZEN = {
+    "mlp-norm": "weight[13]|bias",
+    "cnn": "head|body.3",
+    "resnet20": "head|blocks",
+    NORMED: "hidden|bias",
+}
 CASES = [
-    *(("cnn-norm", 9, 2), ("cnn", 9, 2), ("resnet20", 3, 2), *((kind, 9, 2) for kind in AWKWARD)),
-    *(pytest.param(net, 1, 1, marks=pytest.mark.slow) for net in LARGE),
+    *(("cnn-norm", 9, 2, {}), ("cnn", 9, 2, {}), ("resnet20", 3, 2, {})),
+    *((kind, 9, 2, {}) for kind in AWKWARD),
+    *((net, 2 if net == "resnet20" else 9, 1, {"train": pattern}) for net, pattern in FROZEN.items()),
+    *(("gpt", 3, 2, gpt_options(**form)) for form in ({}, {"tie": True}, {"weight_norm": True})),
+    *(pytest.param(net, 1, 1, {}, marks=pytest.mark.slow) for net in LARGE),
 ]
 
 
-@pytest.mark.parametrize(("net", "epochs", "lanes"), CASES)
+@pytest.mark.parametrize(("net", "epochs", "lanes", "options"), CASES)
 def test_lane_equals_the_lone_module_under_torch_optim(
-    net: str | type[nn.Module], epochs: int, lanes: int
+    net: str | type[nn.Module], epochs: int, lanes: int, options: dict[str, Any]
 ) -> None:
     if isinstance(net, str):
-        kind, request = None, task(net, epochs, schedule="fixed", engine="loop")
+        kind, request = None, task(net, epochs, schedule="fixed", engine="loop", **options)
     else:
         kind, request = net, _awkward(net, "vmap" if net in awkward.VECTORISED else "loop", epochs)
     # A shift before a normalisation has only rounding errors as gradient, which Adam divides by ε = 1e-8.
     bound = 1e-9 if net == "torchvision:mobilenet_v3_small" else 1e-10
-    before = torch.get_rng_state()
-    trainer = pack("adamw:lr-scaled", request, CELLS[:lanes], seed=3, data=splits(F64))
-    trials = trainer.run()
-    assert torch.equal(torch.get_rng_state(), before)  # draws come from the lanes' own generators
-    for lane, cell in enumerate(CELLS[:lanes]):
-        module = _train_alone(request, cell, kind)
-        parameters = dict(module.named_parameters())
-        assert kind or trainer.arena.named.keys() == parameters.keys()
-        for name, value in trainer.arena.named.items():
-            assert (value[lane] - parameters[name]).abs().max() < bound, name
-        for name, split in (("val", splits(F64).validation), ("test", splits(F64).test)):
-            with torch.no_grad():
-                loss = functional.cross_entropy(_logits(module(split.x.clone())), split.y).item()
-            assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10), name
+    data, before = token_splits(F64) if net == "gpt" else splits(F64), torch.get_rng_state()
+    for one in (request, *([replace(request, engine="vmap")] if options else [])):
+        trainer = pack("adamw:lr-scaled", one, CELLS[:lanes], seed=3, data=data)
+        trials = trainer.run()
+        assert torch.equal(torch.get_rng_state(), before)  # draws come from the lanes' own generators
+        for lane, cell in enumerate(CELLS[:lanes]):
+            module = _begun(one, kind)
+            left_out = {n: v.clone() for n, v in module.named_parameters() if not v.requires_grad}
+            parameters = dict(train_alone(module, one, cell, data).named_parameters())
+            assert kind or trainer.arena.named.keys() == parameters.keys() - left_out.keys()
+            assert kind or left_out.keys() == {n for n in parameters if not re.search(one.train, n)}
+            for name, value in trainer.arena.named.items():
+                assert (value[lane] - parameters[name]).abs().max() < bound, name
+            found: Any = trainer.lanes
+            trained = found.module if one.engine == "vmap" else found.modules[lane]
+            for name, value in left_out.items():
+                assert torch.equal(trained.get_parameter(name), value), name
+            for name, split in (("val", data.validation), ("test", data.test)):
+                with torch.no_grad():
+                    loss = loss_alone(module, split.x.clone(), split.y).item()
+                assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10), name
+
+
+def test_engines_and_patterns_that_do_not_fit_are_refused() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"train": "zzz"}, "train='zzz' matches no parameter of the network that could train; they are wei"),
+        ({"train": "("}, r"train='\(' is not a regular expression"),
+        ({"train": "bias", "engine": "native"}, "engine='native' is not written for train='bias'; choose"),
+        ({"label_smoothing": 0.1, "engine": "native"}, "is not written for label_smoothing=0.1; choose auto"),
+        ({"logit_decay": 0.1, "engine": "native"}, "is not written for logit_decay=0.1; choose auto"),
+    ]
+    for options, complaint in cases:
+        assert_raises(complaint, lambda: network(task("mlp", **options)))  # noqa: B023
+    assert chosen(task("mlp", train="weight1"), CPU).engine in ("loop", "vmap")
 
 
 def test_vmap_equals_the_loop_or_is_refused() -> None:
@@ -114,7 +134,7 @@ def test_vmap_equals_the_loop_or_is_refused() -> None:
 
 def test_native_vmap_and_loop_are_one_network() -> None:
     cases = [("mlp-norm", (1, 8, 8)), ("mlp", (1, 8, 8))]
-    cases += [(net, shape) for net in ("cnn-norm", "cnn") for shape in ((1, 8, 8), (3, 9, 12), (2, 16, 10))]
+    cases += [(net, shape) for net in ("cnn-norm", "cnn") for shape in ((3, 9, 12), (2, 16, 10))]
     for net, shape in cases:
         engines = ("native", "vmap", "loop") if net.startswith("mlp") else ("native", "loop")
         of = task(net, sizes=DataSet(48, 20, 20, 4, shape))
@@ -134,12 +154,6 @@ def test_native_vmap_and_loop_are_one_network() -> None:
     assert not {*first.module.modules()} & {*second.module.modules()}  # packs may train in threads
 
 
-def _buffers(lanes: Lanes, lane: int) -> list[Tensor]:
-    if isinstance(lanes, VmapLanes):
-        return [value[lane] for value in lanes.buffers.values()]
-    return list(lanes.modules[lane].buffers()) if isinstance(lanes, LoopLanes) else []
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_neighbours_of_a_diverged_lane_keep_every_bit(precision: str) -> None:
     for k, (net, engine) in enumerate(WAYS):
@@ -156,8 +170,8 @@ def test_neighbours_of_a_diverged_lane_keep_every_bit(precision: str) -> None:
         for lane in {0, 1, 2} - {place}:
             assert trials[lane] == expected[lane], (net, engine, lane)
             assert torch.equal(with_ill.arena.theta[lane], without.arena.theta[lane]), (net, engine, lane)
-            pairs = zip(_buffers(with_ill.lanes, lane), _buffers(without.lanes, lane), strict=True)
-            assert all(torch.equal(*pair) for pair in pairs), (net, engine, lane)
+            mine, theirs = with_ill.lanes.state(), without.lanes.state()
+            assert all(torch.equal(mine[name][lane], theirs[name][lane]) for name in theirs), (net, engine)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

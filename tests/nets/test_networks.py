@@ -9,10 +9,13 @@ from torchvision.models import shufflenet_v2_x0_5
 from torchvision.ops import StochasticDepth
 
 from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build
+from lrwd_sweep.nets import CONVOLUTIONAL, network
+from lrwd_sweep.nets.image_classifiers import Shake, ShakeShortcut
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Network
 from lrwd_sweep.nets.randomness import Dropout
-from lrwd_sweep.nets.resnet import Shake, ShakeShortcut
-from lrwd_sweep.spec.catalog import NETWORKS, find_network
+from lrwd_sweep.spec.catalog import NETWORKS, DataSet, find_network
+from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
 
 F64 = torch.float64
@@ -30,32 +33,26 @@ SIZES = {  # parameters on CIFAR-10, as the papers give them
 }
 
 
-def _torchvision(name: str, shape: tuple[int, ...]) -> ModuleNetwork:
-    network = build(f"torchvision:{name}", shape, 10)
-    assert isinstance(network, ModuleNetwork)
-    return network
+def _built(name: str, shape: tuple[int, ...]) -> Network:
+    return network(Task(net=name, sizes=DataSet(400, 100, 100, 10, shape)))
 
 
 def _stream(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_parameter_counts_are_those_of_the_papers() -> None:
+def test_the_catalog_has_the_networks_and_sizes_of_the_papers() -> None:
     for name, expected in SIZES.items():
         with torch.device("meta"):
             count = sum(value.numel() for value in CONVOLUTIONAL[name](3, 10).parameters())
         assert count == pytest.approx(expected, rel=0.01), name
-
-
-def test_catalog_and_builders_name_the_same_networks() -> None:
     assert {"mlp-norm", "mlp", "embed-norm", "gpt", "torchvision:NAME", *CONVOLUTIONAL} == set(NETWORKS)
-    assert build("resnet20", (1, 8, 8), 10) is build("resnet20", (1, 8, 8), 10)  # built once
 
 
 @pytest.mark.parametrize("names", [SMALL, pytest.param(NETWORKS, marks=pytest.mark.slow)])
 def test_networks_take_grey_and_colour_images_from_8_pixels(names: list[str]) -> None:
     for name, shape in product({*names} - {"torchvision:NAME", "gpt"}, ((1, 8, 8), (3, 9, 12))):
-        assert build(name, shape, 7).shapes, name  # with a dry run
+        assert _built(name, shape).shapes, name  # with a dry run
 
 
 def test_unfit_inputs_and_unknown_names_are_refused_in_one_line() -> None:
@@ -68,25 +65,23 @@ def test_unfit_inputs_and_unknown_names_are_refused_in_one_line() -> None:
         ("torchvision:shufflenet_v2_x0_5", (2, 32, 32), colours),
         *((f"torchvision:{name}", (1, 8, 8), pixels) for name in ("squeezenet1_1", "vit_b_16", "maxvit_t")),
     ):
-        assert_raises(f"^net='?{name}'? {complaint}", build, name, shape, 10)
+        assert_raises(f"^net='?{name}'? {complaint}", _built, name, shape)
     for name in ("resnet81", "fasterrcnn_resnet50_fpn", "NAME", ""):
-        with pytest.raises(UnknownName, match=r"unknown classifier of torchvision\.models"):
-            build(f"torchvision:{name}", (1, 8, 8), 10)
+        unknown = r"unknown classifier of torchvision\.models"
+        assert_raises(unknown, _built, f"torchvision:{name}", (1, 8, 8), error=UnknownName)
     assert find_network("torchvision:resnet18") == "torchvision:resnet18"
     assert_raises("did you mean resnet", find_network, "resnet21", error=UnknownName)
 
 
-def test_torchvision_parameters_keep_name_and_order() -> None:
+def test_torchvision_networks_keep_their_parameters_and_lose_torchs_random_layers() -> None:
     expected = [name for name, _ in shufflenet_v2_x0_5(num_classes=10).named_parameters()]
-    assert list(_torchvision("shufflenet_v2_x0_5", (1, 8, 8)).shapes) == expected
-    assert _torchvision("googlenet", (3, 32, 32)).trained  # its constructor needs arguments
-
-
-def test_torchvision_dropout_and_stochastic_depth_are_replaced() -> None:
-    module = _torchvision("efficientnet_b0", (3, 32, 32)).module
-    found = [layer for layer in module.modules() if isinstance(layer, Dropout)]
-    assert {layer.dims for layer in found} == {None, 1}
-    assert not [part for part in module.modules() if isinstance(part, nn.Dropout | StochasticDepth)]
+    assert list(_built("torchvision:shufflenet_v2_x0_5", (1, 8, 8)).shapes) == expected
+    assert _built("torchvision:googlenet", (3, 32, 32)).shapes  # its constructor needs arguments
+    net = _built("torchvision:efficientnet_b0", (3, 32, 32))
+    assert isinstance(net, ModuleNetwork)
+    layers = list(net.module.modules())
+    assert {layer.dims for layer in layers if isinstance(layer, Dropout)} == {None, 1}
+    assert not [layer for layer in layers if isinstance(layer, nn.Dropout | StochasticDepth)]
 
 
 ONES = torch.ones(40, 50, 6, 6)

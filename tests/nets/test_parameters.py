@@ -1,22 +1,20 @@
 """Roles of parameters: exempt from weight decay by type or pattern, and scale-invariant."""
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrwd_sweep.nets import ModuleNetwork, decaying, network
-from lrwd_sweep.nets.cnn import Cnn
-from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
-from lrwd_sweep.nets.parameters import norm_and_bias
-from lrwd_sweep.nets.randomness import Noisy
-from lrwd_sweep.nets.resnet import WideResNet
+from lrwd_sweep.nets import decaying, network
+from lrwd_sweep.nets.loss import DEFAULT_LOSS
+from lrwd_sweep.nets.modules import ModuleNetwork, norm_and_bias
+from lrwd_sweep.nets.network import Way
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
 from lrwd_sweep.spec.task import Task
 from tests.nets.awkward import Base
 from tests.refusal import assert_raises
+from tests.small import F64, splits, task
 
 
 def _layer(name: str, **parts: nn.Module | Tensor) -> nn.Module:
@@ -78,8 +76,8 @@ def test_biases_and_normalisation_of_catalog_networks_are_vectors() -> None:
     for name in (*names, "torchvision:resnet18", "torchvision:vit_b_16"):
         side = 224 if "vit" in name else 32
         sizes = DataSet(400, 100, 100, 10, (3, side, side))
-        task = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
-        assert complete(task).undecayed == (), name
+        of = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
+        assert complete(of).undecayed == (), name
 
 
 class Own(Base):  # a user network
@@ -105,12 +103,12 @@ def test_named_parameters_do_not_decay() -> None:
     ]
     for engine in ("loop", "vmap"):
         for options, spared in cases:
-            task = complete(Task(net=OWN, engine=engine, **options))
-            found = decaying(task)
-            assert list(found) == EVERY == list(network(task).shapes)
+            of = complete(Task(net=OWN, engine=engine, **options))
+            found = decaying(of)
+            assert list(found) == EVERY == list(network(of).shapes)
             assert [name for name, decays in found.items() if not decays] == spared.split(), options
-    task = complete(Task(no_decay="weight3", decay_all=False))
-    assert [name for name, decays in decaying(task).items() if decays] == ["weight1", "weight2"]
+    of = complete(Task(no_decay="weight3", decay_all=False))
+    assert [name for name, decays in decaying(of).items() if decays] == ["weight1", "weight2"]
 
 
 def test_invalid_pattern_is_refused() -> None:
@@ -126,36 +124,6 @@ def test_invalid_pattern_is_refused() -> None:
         assert_raises(complaint, lambda: complete(Task(net=net, **options)))  # noqa: B023
 
 
-SHAPE = (1, 8, 8)
-
-
-def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
-    module = network.make().double()
-    values = network.init(torch.Generator().manual_seed(4))
-    values = {name: value * (2 if name == doubled else 1) for name, value in values.items()}
-    module.load_state_dict(values, strict=False)
-    for layer in module.modules():
-        if hasattr(layer, "eps"):
-            layer.eps = 1e-20  # type: ignore[assignment]
-        if isinstance(layer, Noisy):
-            layer.noise = torch.Generator().manual_seed(0)
-    x = torch.randn(8, *network.item.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    logits = module(x)
-    assert isinstance(logits, Tensor)
-    return logits
-
-
-def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
-    cnns = partial(Cnn, 1, 4, True), partial(Cnn, 1, 4, False), partial(WideResNet, 1, 4, depth=10, k=1)
-    modules = [ModuleNetwork(make, SHAPE, 4) for make in cnns]
-    mlps = [MlpNetwork(Mlp(norm_logits=normed), DataSet(0, 0, 0, 10, (64,))) for normed in (True, False)]
-    for net in (*modules, *mlps):
-        plain, known = _logits(net), net.net if isinstance(net, MlpNetwork) else net
-        for name in (name for name, shape in net.shapes.items() if len(shape) > 1):
-            change = (_logits(net, name) - plain).abs().max() / plain.abs().max()
-            assert (change < 1e-9) == (name in known.scale_invariant), (net, name)
-
-
 class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, and an unused one
     def make(self) -> None:
         self.before, self.norm, self.unused = nn.Linear(64, 16), nn.LayerNorm(16), nn.Linear(3, 3)
@@ -167,5 +135,21 @@ class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, 
         return self.head(torch.relu(self.norm(self.before(x))))
 
 
-def test_zero_and_unused_layers_are_not_scale_invariant() -> None:
-    assert ModuleNetwork(_Mixed, SHAPE, 4).scale_invariant == ()
+def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
+    x, y = splits(F64).train.batch(torch.arange(16))
+    for name in ("mlp-norm", "mlp", "embed-norm", "cnn-norm", "cnn", "resnet20"):
+        net = network(task(name, engine="loop"))
+        init = net.init(torch.Generator().manual_seed(4))
+
+        def logits(doubled: str) -> Tensor:
+            theta = {n: (2 * v if n == doubled else v).unsqueeze(0) for n, v in init.items()}  # noqa: B023
+            grad = {n: torch.zeros_like(v) for n, v in theta.items()}
+            return net.lanes(theta, grad, 16).gradient(x, y, [torch.Generator()])[1]  # noqa: B023
+
+        plain = logits("")
+        for weight in (one for one, shape in net.shapes.items() if len(shape) > 1):
+            change = (logits(weight) - plain).abs().max() / plain.abs().max()
+            assert (change < 1e-3) == (weight in net.scale_invariant), (name, weight, change)
+        assert network(task(name)).scale_invariant == net.scale_invariant, name
+    mixed = ModuleNetwork(_Mixed, DataSet(0, 0, 0, 4, (1, 8, 8)), Way(DEFAULT_LOSS))
+    assert mixed.scale_invariant == ()

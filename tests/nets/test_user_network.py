@@ -1,5 +1,6 @@
 """User networks and losses train as under torch.optim; what would not is named in one line."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,11 +14,15 @@ from torch.utils.checkpoint import checkpoint
 
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.nets import network
+from lrwd_sweep.nets.loss import DEFAULT_LOSS
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.net_options import options_text
 from tests.nets.awkward import Base, TwoLayers
 from tests.refusal import assert_raises
@@ -27,9 +32,8 @@ HERE = "tests.nets.test_user_network"
 
 
 def sized(num_classes: int, input_shape: tuple[int, ...], width: int = 3, depth: int = 1) -> nn.Module:
-    inputs = input_shape[0] * input_shape[1] * input_shape[2]
-    hidden = [nn.Linear(width, width) for _ in range(depth)]
-    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), *hidden, nn.Linear(width, num_classes))
+    first, hidden = nn.Linear(math.prod(input_shape), width), [nn.Linear(width, width) for _ in range(depth)]
+    return nn.Sequential(nn.Flatten(), first, *hidden, nn.Linear(width, num_classes))
 
 
 def test_factory_gets_sizes_and_options() -> None:
@@ -40,9 +44,7 @@ def test_factory_gets_sizes_and_options() -> None:
 
 
 class Two(TwoLayers):  # two heads, both of which train
-    def make(self) -> None:
-        super().make()
-        self.steps = 0
+    steps = 0
 
     def forward(self, x: Tensor) -> Any:
         self.steps += self.training
@@ -125,12 +127,9 @@ def test_error_in_training_is_blamed_on_the_network_that_raised_it() -> None:
     name = f"{HERE}:Finite"
     with pytest.raises(ValueError, match="not finite") as theirs:
         Finite()(torch.full((2, 64), torch.nan))
-    found = blamed(name, theirs.value)
-    assert found is not None
-    assert f"net='{name}' raised in training: ValueError" in str(found)
-    assert blamed("cnn", theirs.value) is None
-    assert blamed(name, UsageError("said already")) is None
-    assert blamed(name, ValueError("ours")) is None
+    assert f"net='{name}' raised in training: ValueError" in str(blamed(name, theirs.value))
+    for net, error in (("cnn", theirs.value), (name, UsageError("said already")), (name, ValueError("ours"))):
+        assert blamed(net, error) is None
 
 
 def broken(logits: Tensor, y: Tensor) -> Tensor:
@@ -146,24 +145,14 @@ LOSSES: dict[str, Callable[[Any, Any], Any]] = {
 globals().update(LOSSES)
 
 
-class Focal(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        p = logits.softmax(1).gather(1, y.unsqueeze(1))
-        return -((1 - p) ** self.gamma * p.log()).mean()
-
-
-FOCAL = Focal()
+learning = nn.Linear(4, 1)
 REFUSED_LOSSES = {
     "per_class": r"the loss is a tensor of shape \(4,\), not one number for a batch or for every item",
     "detached": "does not depend on any parameter",
     "noisy": "the loss draws random numbers",
     "broken": r" raised KeyError: 8 \(test_user_network.py, line \d+\)",
-    "Focal": " is a class; name an instance, or a function of outputs and targets",
-    "FOCAL": " has parameters, which would not train; move them to the network",
+    "Two": " is a class; name an instance, or a function of outputs and targets",
+    "learning": " has parameters, which would not train; move them to the network",
 }
 
 
@@ -197,9 +186,15 @@ def _recompute(net: Any, h: Tensor) -> Any:
     return checkpoint(lambda h: net.drop(h).tanh(), h, use_reentrant=False)
 
 
+def _enclose(net: Any) -> None:
+    net.slope = nn.Parameter(torch.tensor(0.3))
+    net.act = lambda h: torch.where(h > 0, h, h * net.slope)
+
+
 DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → its methods
     "Hooked": {"more": lambda net: net.body.weight.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))},
     "Recomputed": {"more": lambda net: net.add_module("drop", nn.Dropout(0.5)), "between": _recompute},
+    "Enclosed": {"more": _enclose, "between": lambda net, h: net.act(h)},
     "Numpy": {"between": lambda net, h: h * float(np.random.rand())},
     "OldNorm": {"more": lambda net: nn.utils.weight_norm(net.body)},
     "Scripted": {"more": lambda net: net.add_module("act", torch.jit.script(nn.Tanh()))},
@@ -208,17 +203,6 @@ DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → it
     "Complex": {"more": lambda net: setattr(net, "phase", nn.Parameter(torch.zeros(2, dtype=torch.cfloat)))},
 }
 globals().update({name: type(name, (Plain,), methods) for name, methods in DIFFICULT.items()})
-
-
-class Enclosed(Plain):
-    act: Callable[[Tensor], Tensor]
-
-    def more(self) -> None:
-        self.slope = nn.Parameter(torch.tensor(0.3))
-        self.act = lambda h: torch.where(h > 0, h, h * self.slope)
-
-    def between(self, h: Tensor) -> Tensor:
-        return self.act(h)
 
 
 class Recurrent(Base):  # drops between its layers
@@ -282,4 +266,4 @@ def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
         (lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()), r"layer 1 \(Hidden\) draws random"),
         (lambda: nn.Conv2d(1, 4, 3), r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"),
     ):
-        assert_raises(complaint, ModuleNetwork, make, (1, 8, 8), 4)
+        assert_raises(complaint, ModuleNetwork, make, DataSet(0, 0, 0, 4, (1, 8, 8)), Way(DEFAULT_LOSS))

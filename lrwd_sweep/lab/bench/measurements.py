@@ -32,7 +32,7 @@ from lrwd_sweep.lab.bench.race import ENGINE, FLOOR, Measurement
 from lrwd_sweep.lab.bench.workload import ADAMW, Curves, Lane, Train, Work, choose_lanes
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.mlp import MlpModule
-from lrwd_sweep.nets.precision import compute_type
+from lrwd_sweep.nets.network import compute_type
 from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.sampler import grid_cells
 from lrwd_sweep.science.lattice import Cell, Lattice

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.engine.draws import generator
-from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.mlp import Mlp, MlpModule
-from lrwd_sweep.nets.precision import computing
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import computing
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import BFLOAT16

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrwd_sweep.data import digits
+from lrwd_sweep.data import load
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.lab.bench import measurements
 from lrwd_sweep.lab.bench.measurements import CONTENDERS, bookkeeping, contender, epoch, flop, products
@@ -36,7 +36,7 @@ def noisy() -> list[tuple[Tensor, Tensor]]:
     The weights of a constant pixel have no gradient but the rounding of a sum, which Adam divides by itself:
     two orders of summation would differ by 1e-3 of a loss after a few steps.
     """
-    stream, clean = torch.Generator().manual_seed(0), digits.load()
+    stream, clean = torch.Generator().manual_seed(0), load("digits", Task().data_set)
     splits = (clean.train, clean.validation, clean.test)
     return [(split.x + 0.1 * torch.randn(split.x.shape, generator=stream), split.y) for split in splits]
 

@@ -1,6 +1,4 @@
-"""Residual networks for small images: ResNet, wide ResNet and Shake-Shake."""
-
-from __future__ import annotations
+"""Classifiers of images: residual networks and VGG for small images, and torchvision's by name."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,7 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep.nets.randomness import Noisy, drawn_as
+from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.randomness import Dropout, Noisy, drawn_as, replace_dropout, replace_layers
+from lrwd_sweep.spec.catalog import DataSet
 
 MakeBlock = Callable[[int, int, int], nn.Module]  # of input channels, output channels and stride
 
@@ -218,12 +220,108 @@ class ShakeShake(nn.Module):
         return logits
 
 
+VGG_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, and convolutions before a pooling
+
+
+class Vgg16(nn.Module):
+    """Thirteen 3×3 convolutions, each with batch normalisation and ReLU, and one linear layer.
+
+    Simonyan and Zisserman 2015, configuration D, as networks for images of 32×32 have it: a block
+    ends with 2×2 pooling as long as the image is larger than a pixel, and one linear layer
+    replaces the three of 4,096 units.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList()
+        for width, depth in VGG_BLOCKS:
+            layers: list[nn.Module] = []
+            for _ in range(depth):
+                convolution = nn.Conv2d(channels, width, 3, padding=1)
+                nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+                assert convolution.bias is not None
+                nn.init.zeros_(convolution.bias)
+                layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+                channels = width
+            self.blocks.append(nn.Sequential(*layers))
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self.head = nn.Linear(channels, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) of x (B, channels, height, width)."""
+        for block in self.blocks:
+            x = block(x)
+            if max(x.shape[2:]) > 1:
+                x = self.pool(x)
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
+
+
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {  # by image channels and classes
     "resnet20": partial(ResNet, depth=20),
     "resnet32": partial(ResNet, depth=32),
     "resnet56": partial(ResNet, depth=56),
     "wrn-28-10": partial(WideResNet, depth=28, k=10),
+    "vgg16-bn": Vgg16,
     "shake26-2x32d": partial(ShakeShake, width=32),
     "shake26-2x64d": partial(ShakeShake, width=64),
     "shake26-2x96d": partial(ShakeShake, width=96),
 }
+
+
+def build_torchvision(name: str, item: DataSet, way: Way) -> ModuleNetwork:
+    """Build torchvision.models.`name` for an item's images.
+
+    Raises UnknownName, and UsageError if it does not take such inputs.
+    """
+    from torchvision import models  # noqa: PLC0415  # slow to load
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UnknownName("classifier of torchvision.models", name, known)
+    shape, classes = item.shape, item.outputs
+    named, size = arg("net", f"torchvision:{name}"), "×".join(map(str, shape))
+    if len(shape) != 3 or shape[0] not in {1, 3}:
+        raise UsageError(f"{named} takes images of 1 or 3 channels, not {size}; choose {arg('net', 'mlp')}")
+    try:
+        return ModuleNetwork(partial(_make, name, shape, classes), item, way)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{named} does not take images of {size} ({brief(error)}); choose larger images or a network for "
+            f"small ones, such as {arg('net', 'resnet20')}"
+        ) from error
+
+
+def _make(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    from torchvision.models import get_model  # noqa: PLC0415
+    from torchvision.ops import StochasticDepth  # noqa: PLC0415
+
+    module: nn.Module = get_model(name, weights=None, num_classes=classes, **_options(name, shape))
+    replace_dropout(module)
+    replace_layers(module, StochasticDepth, _depth)
+    if shape[0] == 1:
+        module.register_forward_pre_hook(_in_colour)
+    return module
+
+
+def _options(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return a constructor's arguments besides the classes."""
+    if name in {"googlenet", "inception_v3"}:
+        return {"aux_logits": False, "init_weights": True}  # one output; no warning about a new default
+    if name.startswith("vit_"):
+        return {"image_size": shape[1]}
+    if name.startswith("maxvit_"):
+        return {"input_size": shape[1:]}
+    return {}
+
+
+def _depth(layer: nn.Module) -> Dropout:
+    return Dropout(layer.p, 1 if layer.mode == "row" else 0)  # type: ignore[arg-type]
+
+
+def _in_colour(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:  # (B, 1, H, W) → (B, 3, H, W)
+    return inputs[0].expand(-1, 3, -1, -1)
