@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lrwd_sweep.engine import device as devices
-from lrwd_sweep.engine.memory import MOST_LANES
+from lrwd_sweep.engine.cost import MOST_LANES
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.nets import network
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution

@@ -12,8 +12,7 @@ from itertools import pairwise
 
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
-from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
-from lrwd_sweep.engine.speed import measure
+from lrwd_sweep.engine.cost import lanes_that_fit, measure, workers_that_fit
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.errors import brief
 from lrwd_sweep.nets import decaying, network

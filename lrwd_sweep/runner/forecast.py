@@ -105,8 +105,8 @@ def forecast(
     specs = {name: spec for name, spec in specs.items() if lacking[name].runs}
     if not specs or any(spec.command is not None for spec in specs.values()):
         return Forecast(counts)
+    from lrwd_sweep.engine.cost import pack_bytes
     from lrwd_sweep.engine.device import free_bytes, threads_kept
-    from lrwd_sweep.engine.memory import pack_bytes
     from lrwd_sweep.runner.execution import Execution, estimate
     from lrwd_sweep.runner.study_loop import batch_of
 

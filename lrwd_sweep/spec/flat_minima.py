@@ -1,6 +1,6 @@
 """Methods that look for flat minima, or average what a run passes: SAM, SWA, EMA and snapshot ensembles.
 
-Their fields in a task, and what follows from them. `engine.sam` and `engine.averages` train by them.
+Their fields in a task, and what follows from them. `engine.sharpness` trains by them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from lrwd_sweep.data import augmentation
 from lrwd_sweep.data.images import crop_flip, cutout, read_pickle
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import AUGMENTATIONS

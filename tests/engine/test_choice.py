@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import cache_file, chosen, obstacle
+from lrwd_sweep.engine.cost import Speed, made_up, measure, timed
 from lrwd_sweep.engine.graph import Program
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.engine.speed import Speed, made_up, measure, timed
 from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.runner.execution import Execution
@@ -183,9 +183,9 @@ def test_packs_are_measured_as_large_as_time_allows(monkeypatch: pytest.MonkeyPa
             raise MemoryError
         return 1e-6, 1e-9
 
-    monkeypatch.setattr("lrwd_sweep.engine.speed.timed", timed)  # as if the room for more were gone
+    monkeypatch.setattr("lrwd_sweep.engine.cost.timed", timed)  # as if the room for more were gone
     assert not measure(Optimizer.parse("adam"), Task(), lanes=100, seconds=600.0, device="cpu").whole
-    monkeypatch.setattr("lrwd_sweep.engine.memory.free_bytes", lambda device: 0)
+    monkeypatch.setattr("lrwd_sweep.engine.cost.free_bytes", lambda device: 0)
     with pytest.raises(DeviceError, match="free some memory"):
         measure(Optimizer.parse("adam"), Task(), lanes=1, seconds=0.0, device="cpu")
 
@@ -212,7 +212,7 @@ def test_steps_on_a_device_are_timed_as_they_train(monkeypatch: pytest.MonkeyPat
             replayed.append(program.replay is not None)
             return program
 
-    monkeypatch.setattr("lrwd_sweep.engine.speed.PackTrainer", OnDevice)
+    monkeypatch.setattr("lrwd_sweep.engine.cost.PackTrainer", OnDevice)
     few = Task(epochs=1, batch_size=130)  # fewer steps than are timed
     assert min(timed(Optimizer.parse("adamw"), few, 2, 0.05, CPU, 1)) > 0
     assert replayed == [True]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lrwd_sweep.engine.checkpoint import Checkpoints
-from lrwd_sweep.engine.memory import pack_bytes
-from lrwd_sweep.engine.sam import ascend
+from lrwd_sweep.engine.cost import pack_bytes
+from lrwd_sweep.engine.sharpness import ascend
 from lrwd_sweep.lab.verify.lone_runs import CELLS, SIZES, apart, made_up_splits
 from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.mlp_numba import NumbaMlpLanes

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.engine.metrics import Diagnostics, angle, losses_of, means, recall_at_1
+from lrwd_sweep.engine.metrics import Diagnostics, Measures, angle, recall_at_1
 from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.nets import network
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from tests.small import F64, ILL, WELL, pack, splits, task
@@ -20,8 +21,10 @@ NAMES = {"norm", "rotation", "effective_lr"}
 
 def test_measures_without_a_finite_loss_are_nan() -> None:
     for loss in (math.inf, math.nan):
-        found = means(torch.tensor([[loss, 6.0], [3.0, 2.0], [1.0, 0.0]]), 4)
-        assert found[:, 0].isnan().all()
+        of, alive = task(), torch.tensor([True, True, False])
+        total = torch.tensor([[loss, 6.0, 1.0], [3.0, 2.0, 1.0], [1.0, 0.0, 1.0]])
+        found = Measures(of, network(of)).means(total, 4, alive)
+        assert found[:, [0, 2]].isnan().all()
         assert found[:, 1].tolist() == [1.5, 0.5, 0.0]
 
 
@@ -64,17 +67,19 @@ def _strict(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def test_a_user_loss_gets_copies_and_may_raise_only_on_a_diverged_lane() -> None:
+    measured = Measures(task(), network(task()))
+    measured.loss = _strict
     logits, y = torch.arange(24.0).view(2, 3, 4).sin(), torch.tensor([0, 1, 1, 0])
-    expected = losses_of(functional.cross_entropy, logits, y + 1)
-    assert losses_of(_strict, logits, y).tolist() == pytest.approx(expected.tolist())
+    expected = [4 * functional.cross_entropy(lane.t(), y + 1).item() for lane in logits]
+    assert measured.losses(logits, y).tolist() == pytest.approx(expected)
     assert y.tolist() == [0, 1, 1, 0]
     assert torch.equal(logits, torch.arange(24.0).view(2, 3, 4).sin())
     logits[0, 0, 0] = math.inf
-    found = losses_of(_strict, logits, y)
+    found = measured.losses(logits, y)
     assert found[0].isnan()
-    assert found[1] == pytest.approx(expected[1].item())
+    assert found[1] == pytest.approx(expected[1])
     with pytest.raises(ValueError, match="no numbers"):
-        losses_of(_strict, logits[1:, :, :0], y[:0])
+        measured.losses(logits[1:, :, :0], y[:0])
 
 
 @given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(1e-6, math.pi - 1e-6), st.floats(1e-9, 1e-3))

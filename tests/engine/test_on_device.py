@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.engine import draws, pack
+from lrwd_sweep.engine import lane_state, pack
 from lrwd_sweep.engine.graph import Program, current
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import ModuleNetwork, build, network
@@ -73,8 +73,8 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Draw on the host; leave out gradients and compiled kernels, which need a device."""
     if not _is_possible():
         pytest.skip("this torch asks the driver for a device even if tensors are fake")
-    drawn = draws.generator
-    for module in (draws, pack):
+    drawn = lane_state.generator
+    for module in (lane_state, pack):
         monkeypatch.setattr(module, "generator", lambda seed, purpose, device="cpu": drawn(seed, purpose))
     monkeypatch.setattr("lrwd_sweep.optim.update.torch_compiled", lambda function, *_: function)
     monkeypatch.setattr(torch.autograd, "backward", _no_backward)

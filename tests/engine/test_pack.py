@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lrwd_sweep.data import digits
-from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import Arena, generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.references import lone_rule

@@ -20,7 +20,7 @@ from lrwd_sweep.data import Splits, StreamedSplit, load
 from lrwd_sweep.data.splits import load_splits, save_splits
 from lrwd_sweep.data.user_data import completed, reopened
 from lrwd_sweep.engine.checkpoint import Checkpoints
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.nets.randomness import seeded

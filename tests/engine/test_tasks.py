@@ -16,7 +16,7 @@ from lrwd_sweep.data import load
 from lrwd_sweep.data.user_data import _sizes, completed
 from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.nets.randomness import seeded

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.engine.choice import chosen, obstacle
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.gpt import Gpt

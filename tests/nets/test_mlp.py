@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.lane_state import Arena
 from lrwd_sweep.nets.lane_layers import Windows
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
 from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes, row_means

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.engine.choice import chosen
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import ModuleNetwork, network, of_seed
 from lrwd_sweep.runner.runner import complete

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.lane_state import Arena
 from lrwd_sweep.nets import Lanes, network
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.mlp import MlpLanes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.data import Split, Splits, load
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.mlp import Mlp, MlpModule
 from lrwd_sweep.nets.precision import computing

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lrwd_sweep.engine import memory
-from lrwd_sweep.engine.memory import lanes_that_fit, pack_bytes
+from lrwd_sweep.engine import cost
+from lrwd_sweep.engine.cost import lanes_that_fit, pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
@@ -116,7 +116,7 @@ def test_user_networks_are_counted_by_their_values() -> None:
 def _fit(
     monkeypatch: pytest.MonkeyPatch, task: Task, free: float, device: torch.device = CPU, **options: object
 ) -> int:
-    monkeypatch.setattr(memory, "free_bytes", lambda _: int(free))
+    monkeypatch.setattr(cost, "free_bytes", lambda _: int(free))
     given = {"workers": 2, "max_lanes": None, "optimizer": ADAMW, **options}
     return lanes_that_fit(task, device=device, **given)  # type: ignore[arg-type]
 
@@ -124,7 +124,7 @@ def _fit(
 def test_packs_are_the_largest_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     for net, device in (("mlp-norm", CPU), ("resnet20", CPU), ("mlp-norm", CUDA), ("resnet20", CUDA)):
         task = _task(net, 128)
-        free = 2 * pack_bytes(task, 3, device, ADAMW) / memory.MEMORY_SHARE
+        free = 2 * pack_bytes(task, 3, device, ADAMW) / cost.MEMORY_SHARE
         assert _fit(monkeypatch, task, free + 100, device) == 3, (net, device)
         assert _fit(monkeypatch, task, free - 100, device) == 2, (net, device)
     assert _fit(monkeypatch, _task("wrn-28-10", 128), 24e9) >= 1
@@ -133,18 +133,18 @@ def test_packs_are_the_largest_that_fit(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_packs_on_a_cpu_stay_in_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _fit(monkeypatch, Task(), 1e12) == memory.CPU_LANES
-    assert _fit(monkeypatch, _task("resnet20"), 1e12) == memory.FEW_LANES
+    assert _fit(monkeypatch, Task(), 1e12) == cost.CPU_LANES
+    assert _fit(monkeypatch, _task("resnet20"), 1e12) == cost.FEW_LANES
     assert _fit(monkeypatch, _task("resnet20"), 1e12, max_lanes=1) == 1
     small = Task(net="cnn-norm", engine="native", batch_size=16)
     lanes = _fit(monkeypatch, small, 1e12)
-    assert memory.FEW_LANES < lanes < memory.CPU_LANES
-    assert pack_bytes(small, lanes, CPU, ADAMW) <= memory.CPU_BYTES
+    assert cost.FEW_LANES < lanes < cost.CPU_LANES
+    assert pack_bytes(small, lanes, CPU, ADAMW) <= cost.CPU_BYTES
     for batch_size in (64, 400):
-        assert _fit(monkeypatch, replace(small, batch_size=batch_size), 1e12) == memory.FEW_LANES
+        assert _fit(monkeypatch, replace(small, batch_size=batch_size), 1e12) == cost.FEW_LANES
 
 
 def test_no_room_for_one_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = 2 * pack_bytes(_task("resnet20"), 1, CPU, ADAMW) / memory.MEMORY_SHARE
+    needed = 2 * pack_bytes(_task("resnet20"), 1, CPU, ADAMW) / cost.MEMORY_SHARE
     with pytest.raises(DeviceError, match=r"2 lanes of resnet20 need [^\n]* batch_size$"):
         _fit(monkeypatch, _task("resnet20"), 0.99 * needed)
