@@ -19,9 +19,8 @@ import yaml
 import lrwd_sweep
 from lrwd_sweep.cli import app
 from lrwd_sweep.cli.docs import FOLDER
-from lrwd_sweep.lab import verify
-from lrwd_sweep.lab.bench import race
-from lrwd_sweep.lab.bench.race import Cost, Race, Spread
+from lrwd_sweep.lab import bench, verify
+from lrwd_sweep.lab.bench import Cost, Race, Spread
 from lrwd_sweep.runner.sampler import propose_cells
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell
@@ -87,9 +86,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Sequence[s
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
     monkeypatch.setattr(StudyLoop, "grid", _grid)
     monkeypatch.setattr(StudyLoop, "tpe", _tpe)
-    monkeypatch.setattr(race, "race", _race)
+    monkeypatch.setattr(bench, "race", _race)
     one = Spread.of([1.0])
-    monkeypatch.setattr(race, "compare_costs", lambda *_, **__: (Cost("sgdw", 1, one, one),))
+    monkeypatch.setattr(bench, "compare_costs", lambda *_, **__: (Cost("sgdw", 1, one, one),))
     monkeypatch.setattr(verify, "demonstrate", lambda device: iter(()))
 
     def run_here(words: Sequence[str]) -> int:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lrwd_sweep.engine import device
-from lrwd_sweep.lab.bench import race
-from lrwd_sweep.lab.bench.race import Measurement
+from lrwd_sweep.lab import bench
+from lrwd_sweep.lab.bench import Measurement
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Run, strict
 from tests.lab.bench import made_up
@@ -29,9 +29,9 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return measure
 
-    monkeypatch.setattr(race, "race", pretend(made_up.race()))
-    monkeypatch.setattr(race, "scale", pretend(made_up.scaling()))
-    monkeypatch.setattr(race, "overhead", pretend(made_up.overhead()))
+    monkeypatch.setattr(bench, "race", pretend(made_up.race()))
+    monkeypatch.setattr(bench, "scale", pretend(made_up.scaling()))
+    monkeypatch.setattr(bench, "overhead", pretend(made_up.overhead()))
     monkeypatch.setattr(device, "load", lambda: 0.1)
 
 
@@ -121,7 +121,7 @@ def test_scaling_and_overhead_are_shown_at_any_width(run: Run, monkeypatch: pyte
 
 def test_optimizers_are_timed_relative_to_the_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {"sgdw": 100.0, "adamw:cautious": 50.0}
-    monkeypatch.setattr(race.Measurement, "in_process", lambda one, *_: {"rate": rates[one.optimizer]})
+    monkeypatch.setattr(bench.Measurement, "in_process", lambda one, *_: {"rate": rates[one.optimizer]})
     asked = ("bench", "--optimizers", "sgdw,adamw:cautious", "--lanes", "4", "--repeats", "2")
     assert "adamw:cautious 50 20,000 2.00" in words(run(*asked).out)
     found = strict(run(*asked, "--format", "json").out)["optimizers"]

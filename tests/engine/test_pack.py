@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from lrwd_sweep.data import digits
 from lrwd_sweep.engine.lane_state import Arena, generator
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.lab.bench.workload import module
+from lrwd_sweep.lab.bench.contenders import module
 from lrwd_sweep.lab.references import lone_rule
 from lrwd_sweep.nets import build, network
 from lrwd_sweep.optim.projection import columns

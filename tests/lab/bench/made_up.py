@@ -1,7 +1,7 @@
 """Results of `bench` that were not measured."""
 
-from lrwd_sweep.lab.bench import race as bench
-from lrwd_sweep.lab.bench.race import ABOUT, ENGINE, Measurement, Spread, Timing
+from lrwd_sweep.lab import bench
+from lrwd_sweep.lab.bench import ABOUT, ENGINE, Measurement, Spread, Timing
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.spec.task import Task
 

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from lrwd_sweep.data import digits
 from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench import measurements
-from lrwd_sweep.lab.bench.measurements import CONTENDERS, bookkeeping, contender, epoch, flop, products
-from lrwd_sweep.lab.bench.race import ENGINE
-from lrwd_sweep.lab.bench.workload import Curves, Lane, choose_lanes, module
+from lrwd_sweep.lab.bench import ENGINE, measurements
+from lrwd_sweep.lab.bench.contenders import BASELINES, Curves, Lane, module, pick_lanes
+from lrwd_sweep.lab.bench.measurements import bookkeeping, contender, engine, epoch, flop, products
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.spec.task import Task
@@ -47,7 +46,7 @@ def noisy_task() -> Task:
 
 
 def curves(name: str, task: Task | None = None, lanes: Sequence[Lane] = LANES) -> Curves:
-    with CONTENDERS[name](task or noisy_task(), CPU) as train:
+    with BASELINES.get(name, engine)(task or noisy_task(), CPU) as train:
         return train(task or noisy_task(), lanes)
 
 
@@ -136,7 +135,7 @@ def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 80))
 def test_lanes_are_distinct_and_of_the_number_asked(rows: int, columns: int, count: int) -> None:
     lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
-    lanes = choose_lanes(lattice, count)
+    lanes = pick_lanes(lattice, count)
     assert len(set(lanes)) == count
     assert {cell for cell, _ in lanes} <= set(lattice.cells())
     assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))

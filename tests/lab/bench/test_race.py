@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.errors import HostError, UnknownName, UsageError
-from lrwd_sweep.lab.bench import race as bench
-from lrwd_sweep.lab.bench.race import ENGINE, Measurement, Spread, choose_contenders
+from lrwd_sweep.lab import bench
+from lrwd_sweep.lab.bench import ENGINE, Measurement, Spread, choose_contenders
 from tests.lab.bench.made_up import ASKED, LATTICE, TASK
 from tests.refusal import assert_raises
 
