@@ -88,14 +88,11 @@ def test_json_is_strict_and_names_machine_and_task(run: Run) -> None:
     document = strict(shown.out)
     former = strict(run("bench", "--json").out)
     assert former["contenders"] == document["contenders"]
-    assert document["schema_version"] == 1
+    assert (document["schema_version"], document["machine"]["gpu"]) == (1, None)
     assert document["machine"].keys() >= {"cpu", "cores", "torch", "date", "load"}
-    assert document["machine"]["gpu"] is None
-    task = document["task"]
+    task, (_, plain, vmap) = document["task"], document["contenders"]
     assert (task["epochs"], task["steps"], task["repeats"]) == (30, 180, 3)
-    assert [c["name"] for c in document["contenders"]] == ["lrwd-sweep", "plain", "vmap"]
-    assert document["contenders"][1]["engine_ratio"]["median"] == 8.0
-    assert document["contenders"][2]["reason"].startswith("RuntimeError")
+    assert (plain["engine_ratio"]["median"], vmap["reason"][:12]) == (8.0, "RuntimeError")
     assert document["floor"]["fraction_reached"]["median"] == pytest.approx(0.525)
 
 

@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -30,8 +30,10 @@ def _task(net: str = "mlp", **options: object) -> Task:
     return task(net, **{"schedule": Schedule.RESTARTS, **options})  # type: ignore[arg-type]
 
 
-def _on_device(name: str, of: Task, record: Capture | None, dtype: torch.dtype = F64) -> PackTrainer:
-    trainer = pack(name, of, CELLS, data=splits(dtype))
+def _on_device(
+    name: str, of: Task, record: Capture | None, dtype: torch.dtype = F64, cells: Sequence[Cell] = CELLS
+) -> PackTrainer:
+    trainer = pack(name, of, cells, data=splits(dtype))
     trainer.on_host, trainer.record = False, record
     return trainer
 
@@ -49,50 +51,54 @@ def _trained(trainer: PackTrainer) -> tuple[str, bool]:
     return found, all(seen)
 
 
-def _check(name: str, of: Task, ways: tuple[str, ...] = tuple(WAYS), recorded: bool = True) -> None:
+def _check(name: str, of: Task, way: str = "replayed", recorded: bool = True) -> None:
     """Assert that every number equals that of the host's steps, and that a recording is used if made."""
     host = pack(name, of, CELLS, data=splits(F64))
     expected, theta = repr(host.run()), host.arena.theta.nan_to_num(0, 0, 0)
-    for way in ways:
-        device = _on_device(name, of, WAYS[way])
-        found, replayed = _trained(device)
-        case = f"{name} {of.net} {of.engine} batch {of.batch_size} {way}"
-        assert found == expected, case
-        assert torch.equal(device.arena.theta.nan_to_num(0, 0, 0), theta), case
-        assert replayed is (recorded and WAYS[way] is not None), case
+    device = _on_device(name, of, WAYS[way])
+    found, replayed = _trained(device)
+    case = f"{name} {of.net} {of.engine} batch {of.batch_size} {way}"
+    assert found == expected, case
+    assert torch.equal(device.arena.theta.nan_to_num(0, 0, 0), theta), case
+    assert replayed is (recorded and WAYS[way] is not None), case
 
 
 def test_updates_equal_those_of_the_host() -> None:
-    names = "sgd", "adamw", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized"
-    for name in (*names, "adamp", "sgdp"):
-        trials = _on_device(name, _task(), None).run()
-        assert [trial.status is Status.DIVERGED for trial in trials] == [False, True, False], name
+    trials = _on_device("sgd", _task(), None).run()
+    assert [trial.status is Status.DIVERGED for trial in trials] == [False, True, False]
+    names = "sgd", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized", "adamp", "sgdp"
+    for name in names:
         _check(name, _task())
-    own = _task(decay_schedule="linear")
+    for name in ("adamw", "sgdp"):
+        _check(name, _task(), "as written")
     for name in ("adoptw", "schedule-freew", "muonw", "ndadam", "adamw:lr-scaled:cautious"):
-        _check(name, own, ("replayed",))
+        _check(name, _task(decay_schedule="linear"))
 
 
 def test_networks_and_augmentation_equal_those_of_the_host() -> None:
-    for net, engine in (("mlp-norm", "auto"), ("mlp", "vmap"), ("cnn", "loop")):
-        _check("sgdw", _task(net, engine=engine))
-    _check("adamw", _task(augment="crop-flip-cutout"))  # new numbers in every step
+    crops: dict[str, object] = {"augment": "crop-flip-cutout"}  # new numbers in every step
     every: dict[str, object] = {"swa": 2, "ema": 0.5, "ensemble": 2, "sam": 0.1, "t_0": 1, "t_mult": 1}
-    for net, engine, recorded in (
-        ("cnn", "native", True), ("cnn-norm", "loop", True), ("tests.nets.awkward:Dropping", "vmap", False),
-    ):  # fmt: skip
-        ways = ("replayed",) if recorded else ("as written", "replayed")
-        _check("sgd", _task(net, epochs=3, engine=engine, augment="crop-flip", **every), ways, recorded)
-    for net, engine, recorded in (
-        ("Dropping", "vmap", True), ("Dropping", "loop", True), ("LookingAtValues", "loop", False),
-    ):  # fmt: skip
-        _check("sgd", _task(f"tests.nets.awkward:{net}", engine=engine), ("replayed",), recorded)
+    every |= {"epochs": 3, "augment": "crop-flip"}
+    own = "tests.nets.awkward:"
+    for net, engine, fields, recorded in (
+        ("mlp-norm", "native", {}, True),
+        ("mlp", "vmap", crops, True),
+        ("cnn", "loop", {}, True),
+        ("cnn", "native", every, True),
+        ("cnn-norm", "loop", every, True),
+        (f"{own}Dropping", "vmap", {}, True),
+        (f"{own}Dropping", "loop", {}, True),
+        (f"{own}Dropping", "vmap", every, False),
+        (f"{own}LookingAtValues", "loop", {}, False),
+    ):
+        _check("sgdw", _task(net, engine=engine, **fields), recorded=recorded)
+    _check("sgd", _task(f"{own}Dropping", engine="vmap", **every), "as written")
 
 
 def test_any_number_of_steps_is_recorded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     for batch_size, recorded in ((5, 1), (5, 3), (8, 8), (8, 3), (16, 1), (16, 8), (20, 1)):
         monkeypatch.setattr(graph, "RECORDED", recorded)  # of 9, 6, 3 and 2 steps; 2 are not recorded
-        _check("sgdw", _task(epochs=3, batch_size=batch_size), ("replayed",), recorded=batch_size < 20)
+        _check("sgdw", _task(epochs=3, batch_size=batch_size), recorded=batch_size < 20)
 
 
 def _spoilt(spoil: Callable[[Program], object]) -> Capture:
@@ -156,8 +162,7 @@ def test_a_recording_may_round_differently_even_if_a_network_amplifies_it() -> N
     ends: list[Tensor] = []
     for record in (None, _rounding_differently):
         of = _task("resnet20", engine="loop", epochs=3)
-        trainer = pack("sgdw", of, [Cell(0.03, 1e-3)], data=splits(F64))
-        trainer.on_host, trainer.record = False, record
+        trainer = _on_device("sgdw", of, record, cells=[Cell(0.03, 1e-3)])
         start = trainer.arena.theta.clone()
         _, replayed = _trained(trainer)
         assert replayed is (record is not None)

@@ -1,25 +1,21 @@
-"""SAM, averages of weights and snapshot ensembles: lanes equal lone runs, and nothing else changes."""
-
-from __future__ import annotations
+"""SAM, averages, snapshot ensembles and K-FAC: lanes equal lone runs and do not mix."""
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from lrwd_sweep.engine.checkpoint import Checkpoints
-from lrwd_sweep.engine.cost import pack_bytes
 from lrwd_sweep.engine.sharpness import ascend
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lab.verify.lone_runs import CELLS, SIZES, apart, made_up_splits
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.mlp_numba import NumbaMlpLanes
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import MomentumForm
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import CheckpointPlace, Pack, Stopped
 from lrwd_sweep.spec.task import Task
 from tests.small import CPU, ILL, WELL, pack, task
 
@@ -30,49 +26,51 @@ RESTARTS: Fields = {"schedule": "restarts", "t_0": 1, "t_mult": 2}
 EVERY: Fields = {"swa": 0.3, "ema": 0.7, "ensemble": 2} | RESTARTS
 IMAGES = replace(SIZES, shape=(1, 8, 8))
 
-LONE: list[tuple[str, str, str, Fields]] = [  # network, engine, optimizer, fields
+AWKWARD = "tests.nets.awkward:"
+KFAC: Fields = {"momentum_form": "paper", "epochs": 2, "damping": 0.1}
+
+LONE: list[tuple[str, str, str, Fields]] = [  # beyond `verify`: network, engine, optimizer, fields
     ("mlp-norm", "native", "adamw:lr-scaled", SAM | {"swa": 2, "ema": 1}),
     ("mlp-norm", "native", "sgd", ASAM | {"clip_norm": 0.2, "accumulate": 2}),
-    ("mlp", "vmap", "sgd", ASAM | EVERY),
     ("mlp", "loop", "adamw:lr-scaled", SAM | {"accumulate": 2, "ema": 2.5, "clip_norm": 0.1}),
     ("cnn", "native", "sgd", SAM | {"swa": 0.5}),
     ("cnn-norm", "loop", "adamw:lr-scaled", ASAM | EVERY),
     ("embed-norm", "vmap", "adamw:lr-scaled", SAM | EVERY),
-    ("embed-norm", "loop", "sgd", {"swa": 1}),
-    ("tests.nets.awkward:Normed", "vmap", "sgd", SAM | EVERY),
-    ("tests.nets.awkward:Normed", "loop", "sgd", ASAM | {"swa": 1}),
-    ("tests.nets.awkward:Dropping", "loop", "sgd", SAM),  # the same units are dropped in both passes
+    (f"{AWKWARD}Normed", "vmap", "sgd", SAM | EVERY),
+    (f"{AWKWARD}Dropping", "loop", "sgd", SAM),  # the same units are dropped in both passes
+    (f"{AWKWARD}Convolving", "loop", "kfac", KFAC | {"accumulate": 2, "swa": 1, "ema": 1.0}),
+    ("cnn-norm", "loop", "kfacw", KFAC | {"inverse_interval": 3, "factor_ema": 0.5, "momentum": 0.0}),
+    (f"{AWKWARD}Dropping", "loop", "kfacw:lr-scaled", KFAC),
 ]
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_lane_equals_a_lone_run_of_torch(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not compiled:
-        monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)
-    for net, engine, name, fields in LONE if compiled else LONE[:2]:
+def test_lane_equals_a_lone_run_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for k, (net, engine, name, fields) in enumerate([*LONE, *LONE[:2]]):
+        if k == len(LONE):
+            monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)
         sizes = SIZES if net.startswith("mlp") else IMAGES
-        form = MomentumForm.TORCH
-        of = Task(net=net, engine=engine, sizes=sizes, epochs=3, batch_size=16, momentum_form=form, **fields)
+        usual: Fields = {"epochs": 3, "batch_size": 16, "momentum_form": "torch"}
+        of = Task(net=net, engine=engine, sizes=sizes, **usual | fields)
         assert apart(name, of, CELLS, made_up_splits(sizes, CPU)) < 1e-10, (net, engine, name, fields)
         if net == "mlp-norm":
             kind = type(pack(name, of, CELLS, data=made_up_splits(sizes, CPU)).lanes)
-            assert kind is (NumbaMlpLanes if compiled else MlpLanes)
+            assert kind is (MlpLanes if k >= len(LONE) else NumbaMlpLanes)
 
 
 def _plain(trials: list[Trial]) -> list[Trial]:
     """Return trials without the numbers of averages."""
 
-    def last(found: Any) -> dict[str, Any]:
+    def left(found: Any) -> dict[str, Any]:
         return {k: v for k, v in found.items() if not k.startswith(("swa_", "ema_", "ensemble_"))}
 
     return [
         replace(
-            trial,
-            metrics=last(trial.metrics),
-            curves=last(trial.curves),
-            snapshots={epoch: last(found) for epoch, found in trial.snapshots.items()},
+            one,
+            metrics=left(one.metrics),
+            curves=left(one.curves),
+            snapshots={k: left(v) for k, v in one.snapshots.items()},
         )
-        for trial in trials
+        for one in trials
     ]
 
 
@@ -81,10 +79,10 @@ def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit(
         ("mlp-norm", "native"),
         ("cnn", "native"),
         ("cnn-norm", "loop"),
-        ("tests.nets.awkward:Normed", "vmap"),
-        ("tests.nets.awkward:Dropping", "loop"),
-        ("tests.nets.awkward:Dropping", "vmap"),
-        ("tests.nets.awkward:Remembering", "loop"),
+        (f"{AWKWARD}Normed", "vmap"),
+        (f"{AWKWARD}Dropping", "loop"),
+        (f"{AWKWARD}Dropping", "vmap"),
+        (f"{AWKWARD}Remembering", "loop"),
     ):
         augment = "crop-flip" if net == "cnn" else "none"
         of = task(net, 3, engine=engine, augment=augment, **RESTARTS)
@@ -99,18 +97,21 @@ def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit(
 
 
 def test_diverged_lane_leaves_its_neighbours_to_the_bit() -> None:
-    for net, engine, fields in (
-        ("mlp-norm", "native", ASAM),
-        ("cnn", "loop", SAM),
-        ("tests.nets.awkward:Dropping", "vmap", SAM),
-    ):
-        of = task(net, 3, engine=engine, **fields, **EVERY)
-        alone = pack("sgdw", of, WELL[1:]).run()
-        trainer = pack("sgdw", of, [ILL, *WELL[1:]])
+    cases: list[tuple[str, str, str, Fields]] = [
+        ("sgdw", "mlp-norm", "native", ASAM | EVERY),
+        ("sgdw", "cnn", "loop", SAM | EVERY),
+        ("sgdw", f"{AWKWARD}Dropping", "vmap", SAM | EVERY),
+        ("kfacw", "mlp-norm", "auto", {}),
+        ("kfacw", "cnn", "auto", {}),
+    ]
+    for name, net, engine, fields in cases:
+        of = task(net, 3, engine=engine, **fields)
+        alone = pack(name, of, WELL[:2]).run()
+        trainer = pack(name, of, [ILL, *WELL[:2]])
         first, *others = trainer.run()
-        assert repr(others) == repr(alone), net
-        assert first.status is Status.DIVERGED, net
-        assert trainer.arena.theta.isfinite().all(), net
+        assert repr(others) == repr(alone), (name, net)
+        assert first.status is Status.DIVERGED, (name, net)
+        assert name == "kfacw" or trainer.arena.theta.isfinite().all(), (name, net)
 
 
 def test_ascent_has_length_rho_in_every_lane_and_leaves_gradients_that_are_zero_or_not_finite() -> None:
@@ -142,26 +143,36 @@ def test_metrics_of_averages_begin_with_their_first_weights() -> None:
     assert last["ensemble_val_loss"] != last["val_loss"]
 
 
-def test_run_with_averages_resumes_at_every_step_with_the_same_bits(tmp_path: Path) -> None:
-    others = [("embed-norm", "vmap"), ("tests.nets.awkward:Dropping", "loop")]
-    for net, engine in (("mlp-norm", "native"), *others):
-        of, cells = task(net, 3, engine=engine, **SAM, **EVERY), (WELL[0], Cell(1e30, 0.25))
-        whole = repr(pack("sgdw", of, cells).run())
-        for step in range(1, of.steps, 1 if engine == "native" else 3):
-            place = CheckpointPlace(str(tmp_path / net / str(step)), "study", "digest", 1e9)
-            calls = iter(range(10**6))
-            with pytest.raises(Stopped):
-                pack("sgdw", of, cells).run(
-                    should_stop=lambda: next(calls) == step,  # noqa: B023
-                    checkpoints=Checkpoints(place, Pack(cells, 0)),
-                )
-            again = pack("sgdw", of, cells).run(checkpoints=Checkpoints(place, Pack(cells, 0)))
-            assert repr(again) == whole, (net, step)
+class Grouped(nn.Module):  # a convolution in groups, and a weight of its own between ordinary layers
+    def __init__(self, groups: int = 1, scaled: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, groups=groups)
+        self.body = nn.Sequential(*self.conv, nn.Flatten(), nn.Linear(32, 4))
+        self.scale = nn.Parameter(torch.ones(4)) if scaled else 1.0
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.scale * self.body(x)
 
 
-def test_memory_counts_the_copies_of_weights() -> None:
-    of = task("mlp", 7, **RESTARTS)
-    weights = 1.08 * 4 * sum(p.numel() for p in pack("sgd", of, WELL[:1]).arena.named.values())
-    for fields, copies in (({}, 0), (SAM, 1), ({"swa": 1}, 2), (EVERY, 5)):
-        more = pack_bytes(replace(of, **fields), 1, CPU) - pack_bytes(of, 1, CPU)
-        assert more == pytest.approx(copies * weights, abs=2), fields
+def test_what_has_no_factors_is_refused_with_its_name() -> None:
+    here = f"{__name__}:Grouped"
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"net": "resnet20"}, r"the layer \S+ \(BatchNorm2d\)"),
+        (
+            {"net": f"{AWKWARD}Normed"},
+            r"the parameter norm.weight of the layer norm \(BatchNorm2d\)",
+        ),
+        ({"net": f"{AWKWARD}Tied"}, r"up.weight of the layer up \(Linear\) 2 times"),
+        ({"net": here}, r"trains the parameter scale of Grouped"),
+        ({"net": here, "net_options": '{"groups": 2, "scaled": false}'}, r"the layer body.1 \(Conv2d\)"),
+        ({"engine": "vmap"}, "vmap' does not compute the factors of kfac; choose auto or loop"),
+        ({"sam": 0.1}, "SAM to another point; leave it out"),
+        ({"damping": 0.0}, "leaves singular factors; choose more than 0"),
+        (
+            {"loss": "tests.nets.test_loss:binary"},
+            "samples a class for every item from the network's softmax",
+        ),
+    ]
+    for fields, why in cases:
+        with pytest.raises(UsageError, match=why):
+            network(task(**fields).of(Optimizer.parse("kfac")))
