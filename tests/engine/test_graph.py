@@ -2,75 +2,62 @@
 
 import gc
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lrwd_sweep.data import Splits
 from lrwd_sweep.engine import graph
 from lrwd_sweep.engine.graph import TOLERANCE, Capture, Program
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 from tests.engine import tape
-from tests.small import F32, F64, pack, splits, task
+from tests.small import F64, pack, splits, task
 
 pytestmark = pytest.mark.usefixtures("without_numba")
 
 CELLS = [Cell(0.01, 1e-3), Cell(1e300, 0.1), Cell(0.002, 0.05)]  # the second diverges
-WAYS: dict[str, Capture | None] = {"as written": None, "replayed": tape.record}
 
 
 def _task(net: str = "mlp", **options: object) -> Task:
-    return task(net, **{"schedule": Schedule.RESTARTS, **options})  # type: ignore[arg-type]
+    return task(net, **{"schedule": "restarts", **options})  # type: ignore[arg-type]
 
 
-def _on_device(
-    name: str, of: Task, record: Capture | None, dtype: torch.dtype = F64, cells: Sequence[Cell] = CELLS
-) -> PackTrainer:
-    trainer = pack(name, of, cells, data=splits(dtype))
+def _on_device(name: str, of: Task, record: Capture | None, data: Splits | None = None) -> PackTrainer:
+    trainer = pack(name, of, CELLS, data=data or splits(F64))
     trainer.on_host, trainer.record = False, record
     return trainer
 
 
 def _trained(trainer: PackTrainer) -> tuple[str, bool]:
     """Train; return all trials as text, so that NaN equals NaN, and whether a recording was replayed."""
-    seen: list[bool] = []
-
-    def look(epoch: int, metrics: dict[str, list[float]]) -> None:
-        assert trainer.program is not None
-        seen.append(trainer.program.replay is not None)
-
-    found = repr(trainer.run(look))
+    seen: list[Any] = []
+    found = repr(trainer.run(lambda *_: seen.append(trainer.program and trainer.program.replay)))
     assert trainer.program is None
-    return found, all(seen)
+    return found, None not in seen
 
 
-def _check(name: str, of: Task, way: str = "replayed", recorded: bool = True) -> None:
+def _check(name: str, of: Task, record: Capture | None = tape.record, recorded: bool = True) -> None:
     """Assert that every number equals that of the host's steps, and that a recording is used if made."""
-    host = pack(name, of, CELLS, data=splits(F64))
-    expected, theta = repr(host.run()), host.arena.theta.nan_to_num(0, 0, 0)
-    device = _on_device(name, of, WAYS[way])
-    found, replayed = _trained(device)
-    case = f"{name} {of.net} {of.engine} batch {of.batch_size} {way}"
-    assert found == expected, case
-    assert torch.equal(device.arena.theta.nan_to_num(0, 0, 0), theta), case
-    assert replayed is (recorded and WAYS[way] is not None), case
+    host, device = pack(name, of, CELLS, data=splits(F64)), _on_device(name, of, record)
+    expected, case = repr(host.run()), f"{name} {of.net} {of.engine} batch {of.batch_size}"
+    assert _trained(device) == (expected, recorded and record is not None), case
+    assert torch.equal(*(one.arena.theta.nan_to_num(0, 0, 0) for one in (device, host))), case
 
 
 def test_updates_equal_those_of_the_host() -> None:
     trials = _on_device("sgd", _task(), None).run()
     assert [trial.status is Status.DIVERGED for trial in trials] == [False, True, False]
-    names = "sgd", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized", "adamp", "sgdp"
-    for name in names:
+    for name in ("sgd", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized", "sgdp"):
         _check(name, _task())
     for name in ("adamw", "sgdp"):
-        _check(name, _task(), "as written")
+        _check(name, _task(), None)
     for name in ("adoptw", "schedule-freew", "muonw", "ndadam", "adamw:lr-scaled:cautious"):
         _check(name, _task(decay_schedule="linear"))
 
@@ -91,8 +78,8 @@ def test_networks_and_augmentation_equal_those_of_the_host() -> None:
         (f"{own}Dropping", "vmap", every, False),
         (f"{own}LookingAtValues", "loop", {}, False),
     ):
-        _check("sgdw", _task(net, engine=engine, **fields), recorded=recorded)
-    _check("sgd", _task(f"{own}Dropping", engine="vmap", **every), "as written")
+        _check("sgd", _task(net, engine=engine, **fields), recorded=recorded)
+    _check("sgd", _task(f"{own}Dropping", engine="vmap", **every), None)
 
 
 def test_any_number_of_steps_is_recorded_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,35 +124,32 @@ BROKEN: dict[str, Capture] = {
 
 def test_a_recording_that_differs_is_dropped() -> None:
     of = _task(augment="crop-flip", warmup=1)
-    plain = _trained(_on_device("adamw", of, None, F32))
+    plain = _trained(_on_device("adamw", of, None, splits()))
     for fault, record in BROKEN.items():
-        assert _trained(_on_device("adamw", of, record, F32)) == plain, fault
-
-
-def _rounding_differently(program: Program) -> Callable[[int], None]:
-    """Record steps whose sums are taken in another order, as a GPU may do each time."""
-    as_written = program.step
-    stream = torch.Generator().manual_seed(0)
-    noise = 1 + 5e-7 * torch.randn(program.theta.shape, generator=stream, dtype=torch.float64)
-
-    def step(batch: Tensor, t: Tensor) -> Tensor:
-        measures = as_written(batch, t)
-        program.theta.mul_(noise)
-        return measures
-
-    program.step = step
-    return tape.record(program)
+        assert _trained(_on_device("adamw", of, record, splits())) == plain, fault
 
 
 def test_a_recording_may_round_differently_even_if_a_network_amplifies_it() -> None:
     """In float64, in which this machine's own rounding does not count."""
-    ends: list[Tensor] = []
-    for record in (None, _rounding_differently):
+    stream, ends = torch.Generator().manual_seed(0), list[Tensor]()
+
+    def differently(program: Program) -> Callable[[int], None]:  # as a GPU, which sums in another order
+        as_written, noise = program.step, torch.randn(program.theta.shape, generator=stream, dtype=F64)
+
+        def step(batch: Tensor, t: Tensor) -> Tensor:
+            measures = as_written(batch, t)
+            program.theta.mul_(1 + 5e-7 * noise)
+            return measures
+
+        program.step = step
+        return tape.record(program)
+
+    for record in (None, differently):
         of = _task("resnet20", engine="loop", epochs=3)
-        trainer = _on_device("sgdw", of, record, cells=[Cell(0.03, 1e-3)])
+        trainer = pack("sgdw", of, [Cell(0.03, 1e-3)], data=splits(F64))
+        trainer.on_host, trainer.record = False, record
         start = trainer.arena.theta.clone()
-        _, replayed = _trained(trainer)
-        assert replayed is (record is not None)
+        assert _trained(trainer)[1] is (record is not None)
         ends.append(trainer.arena.theta)
     assert (ends[1] - ends[0]).norm() / (ends[0] - start).norm() > TOLERANCE
 
@@ -182,24 +166,20 @@ def test_a_pack_frees_its_memory_without_the_garbage_collector(monkeypatch: pyte
     monkeypatch.setattr("lrwd_sweep.engine.pack.Program", Watched)
     gc.disable()
     try:
-        trainer = _on_device("adamw", _task(), tape.record, F32)
+        trainer = _on_device("adamw", _task(), tape.record)
         trainer.run()
         theta = weakref.ref(trainer.arena.theta)
         del trainer
-        assert len(made) == 3
-        assert made[2]() is None
-        assert theta() is None
+        assert (len(made), made[2](), theta()) == (3, None, None)
     finally:
         gc.enable()
 
 
 def test_only_known_networks_and_losses_are_recorded_on_a_gpu() -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    for of in (_task(), _task("cnn")):
-        assert graph.recorder(of, cuda) is graph.capture
-        assert graph.recorder(of, cpu) is None
-    assert graph.recorder(_task("tests.nets.awkward:Dropping"), cuda) is None
-    assert graph.recorder(_task(loss="tests.nets.awkward:loss"), cuda) is None
+    assert (graph.recorder(_task(), cuda), graph.recorder(_task(), cpu)) == (graph.capture, None)
+    for fields in ({"net": "tests.nets.awkward:Dropping"}, {"loss": "tests.nets.awkward:loss"}):
+        assert graph.recorder(_task(**fields), cuda) is None, fields
 
 
 def test_training_stops_between_two_steps() -> None:
