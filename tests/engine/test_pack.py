@@ -67,16 +67,22 @@ def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
 
 
 def test_measures_equal_those_of_torch() -> None:
+    """Measures of training are those of batches in training mode, others those of evaluation mode."""
     data, names = splits(F64), ("loss", "error", "top5_error")
     of = task("mlp", 1, sizes=replace(task().data_set, classes=10))
     trainer = pack("sgd", of, [Cell(1e-30, 0.0)], data=data)  # too small a step to move
     (trial,) = trainer.run()
-    for name, split in (("train", data.train), ("val", data.validation), ("test", data.test)):
-        logits = trainer.lanes.predictor().predict(split.x)[0].T
-        missed = (logits.topk(5, dim=1).indices != split.y.unsqueeze(1)).all(1)
-        errors = [wrong.double().mean().item() for wrong in (logits.argmax(1) != split.y, missed)]
-        found = [trial.metrics[f"{name}_{measure}"] for measure in names]
-        assert found == pytest.approx([cross_entropy(logits, split.y).item(), *errors])
+    net, predict = module(of).double(), trainer.lanes.predictor().predict
+    nn.utils.vector_to_parameters(trainer.arena.theta[0], net.parameters())
+    order = torch.randperm(48, generator=generator(0, "data order"))
+    trained = torch.cat([net(x) for x in data.train.x[order].split(16)])  # type: ignore[no-untyped-call]
+    found = {"val": (predict(data.validation.x)[0].T, data.validation.y)}
+    found |= {"test": (predict(data.test.x)[0].T, data.test.y), "train": (trained, data.train.y[order])}
+    for name, (logits, y) in found.items():
+        missed = (logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(1)
+        errors = [wrong.double().mean().item() for wrong in (logits.argmax(1) != y, missed)]
+        measured = [trial.metrics[f"{name}_{measure}"] for measure in names]
+        assert measured == pytest.approx([cross_entropy(logits, y).item(), *errors]), name
 
 
 def test_measures_without_a_finite_loss_or_of_a_diverged_lane_are_nan() -> None:
