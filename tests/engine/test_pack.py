@@ -14,14 +14,13 @@ from torch.nn.functional import cross_entropy
 from lrwd_sweep.engine.lane_state import Arena, generator
 from lrwd_sweep.engine.metrics import Diagnostics, Measures, angle, recall_at_1
 from lrwd_sweep.lab.bench.contenders import module
-from lrwd_sweep.lab.references import lone_rule
 from lrwd_sweep.nets import build, network
 from lrwd_sweep.optim.projection import columns
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.task import Task
+from tests.engine.lone import train_alone
 from tests.small import CELLS, CPU, F64, ILL, WELL, pack, splits, task
 
 # Each optimizer, in turn with the schedules and both networks; the update alone is tested in tests/optim.
@@ -32,27 +31,6 @@ NAMES = [
 DIAGNOSTICS = {"norm", "rotation", "effective_lr"}
 
 
-def _lone(name: str, of: Task, cell: Cell, seed: int) -> tuple[Tensor, list[float]]:
-    """Train in torch.nn by the optimizer's reference; return θ, and the loss of every batch."""
-    net, train, times, losses = module(of).double(), splits(F64).train, of.timetable, list[float]()
-    first = network(of).init(generator(seed, "parameters")).values()
-    theta = nn.utils.parameters_to_vector(first).double()
-    rules = [lone_rule(Optimizer.parse(name), of, cell.lr, cell.weight_decay) for _ in first]
-    nn.utils.vector_to_parameters(theta, net.parameters())
-    order = generator(seed, "data order")
-    for t in range(of.steps):
-        if t % of.steps_per_epoch == 0:
-            batches = iter(torch.randperm(len(train), generator=order).split(of.batch_size))  # type: ignore[no-untyped-call]
-        x, y = train.batch(next(batches))
-        loss = cross_entropy(net(x), y)
-        losses.append(loss.item())
-        grads = torch.autograd.grad(loss, list(net.parameters()))
-        with torch.no_grad():
-            for value, g, rule in zip(net.parameters(), grads, rules, strict=True):
-                value.copy_(rule(value, g, times.eta(t), t + 1, times.steps_of_cycle(t)))
-    return nn.utils.parameters_to_vector(net.parameters()).detach(), losses
-
-
 def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
     for k, name in enumerate(NAMES):
         schedule = list(Schedule)[k % len(Schedule)]
@@ -60,7 +38,8 @@ def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
         cells = (WELL if name.startswith("sgd") else CELLS)[:2]
         trainer = pack(name, of, cells, seed=3, data=splits(F64))
         for trial, lane, cell in zip(trainer.run(), trainer.arena.theta, cells, strict=True):
-            theta, losses = _lone(name, of, cell, 3)
+            net, losses = train_alone(name, of, cell, splits(F64).train)
+            theta = nn.utils.parameters_to_vector(net.parameters())
             assert (lane - theta).abs().max() < 1e-10, (name, schedule, cell)
             epoch_means = [math.fsum(losses[k : k + 3]) / 3 for k in range(0, of.steps, 3)]
             assert trial.curves["train_loss"] == pytest.approx(epoch_means, abs=1e-10), (name, cell)

@@ -15,18 +15,16 @@ from lrwd_sweep.data import load
 from lrwd_sweep.data.user_data import _sizes, completed
 from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
-from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.nets.batch import call
-from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
+from tests.engine.lone import train_alone
 from tests.refusal import assert_raises
 from tests.small import CELLS, CPU, F64
 
 HERE = "tests.engine.test_tasks"
-BATCH, EPOCHS = 10, 3
 ADAMW = Optimizer.parse("adamw:lr-scaled")
 
 
@@ -166,30 +164,8 @@ CASES = {
 
 
 def _task(case: Case, engine: str, sizes: Any) -> Task:
-    usual: dict[str, Any] = {"batch_size": BATCH, "epochs": EPOCHS, "schedule": "fixed"}
+    usual: dict[str, Any] = {"batch_size": 10, "epochs": 3, "schedule": "fixed"}
     return Task(net=f"{HERE}:{case.net}", engine=engine, sizes=sizes, **usual, **case.options)
-
-
-def _alone(case: Case, task: Task, train: Any, lane: int) -> nn.Module:
-    """Train the module by torch.optim.AdamW on the batches of seed 3."""
-    with seeded(int(torch.randint(2**62, (), generator=generator(3, "parameters")))):
-        module: nn.Module = globals()[case.net]().double()
-    order, cell, clips = generator(3, "data order"), CELLS[lane], list[bool]()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
-    for _ in range(EPOCHS):
-        shuffled = torch.randperm(len(train), generator=order)
-        for batch in shuffled.split(BATCH * task.accumulate):  # type: ignore[no-untyped-call]
-            optimizer.zero_grad()
-            for part in batch.split(BATCH):
-                x, y = train.batch(part)
-                loss = (case.training or case.alone)(call(module, x), y)
-                (loss / task.accumulate).backward()  # type: ignore[no-untyped-call]
-            if task.clip_norm is not None:
-                norm = nn.utils.clip_grad_norm_(module.parameters(), task.clip_norm)
-                clips.append(bool(norm > task.clip_norm))
-            optimizer.step()
-    assert any(clips) or not clips
-    return module.eval()
 
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
@@ -201,8 +177,9 @@ def test_a_lane_of_every_kind_of_task_equals_a_lone_run(engine: str) -> None:
             assert obstacle(task, CPU) == "", name
         trainer = PackTrainer(ADAMW, task, CELLS, 3, splits)
         trials = trainer.run()
-        for lane in range(len(CELLS)):
-            module = _alone(case, task, splits.train, lane)
+        for lane, cell in enumerate(CELLS):
+            loss, net = case.training or case.alone, globals()[case.net]()
+            module = train_alone(str(ADAMW), task, cell, splits.train, loss, net)[0].eval()
             for parameter, value in module.named_parameters():
                 off = (trainer.arena.named[parameter][lane] - value).abs().max()
                 assert off < 1e-10, (name, parameter)
@@ -285,7 +262,7 @@ def multi_hot() -> Any:
 
 def _completed(**options: Any) -> Task:
     usual: dict[str, Any] = {"net": f"{HERE}:three", "data": f"{HERE}:multi_hot", "engine": "loop"}
-    return completed(Task(**usual, batch_size=BATCH, epochs=2, **options))
+    return completed(Task(**usual, batch_size=10, epochs=2, **options))
 
 
 def test_a_users_metric_sees_whole_splits_and_a_metric_that_is_no_number_is_told() -> None:

@@ -3,9 +3,11 @@
 import math
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,16 +16,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrwd_sweep.data import digits
-from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench import ENGINE, measurements
+from lrwd_sweep.errors import HostError, UsageError
+from lrwd_sweep.lab import bench
+from lrwd_sweep.lab.bench import ENGINE, Measurement, measurements
 from lrwd_sweep.lab.bench.contenders import BASELINES, Curves, Lane, module, pick_lanes
 from lrwd_sweep.lab.bench.measurements import bookkeeping, contender, engine, epoch, flop, products
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.spec.task import Task
-from tests.lab.bench.made_up import ASKED, TASK
 from tests.refusal import assert_raises
 
+TASK = Task(epochs=2)
+ASKED = Measurement(TASK, Lattice((2**-9, 2**-8, 2**-7), (1.0, 8.0, 32.0)))
 LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2**-11, 128.0), 1)]
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5  # of a loss after twelve float32 steps, which differ by 2e-7; other lanes are further apart
@@ -155,3 +159,25 @@ def test_floor_is_measured_for_stacked_networks_and_others(monkeypatch: pytest.M
         assert found["rate"] > 0
         assert 0 < found["validation"] < found["flop"]
     torch.set_num_threads(threads)
+
+
+def test_process_ignores_files_named_like_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    assert replace(ASKED, task=TASK.changed(epochs=1)).in_process("plain", 1)["rate"] > 0
+
+
+@pytest.mark.slow
+def test_error_in_the_process_is_one_line() -> None:
+    task = TASK.changed(net="torchvision:squeezenet1_1")
+    with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1' does not take images of [^\n]*$"):
+        replace(ASKED, task=task).in_process(bench.FLOOR, 1)
+
+
+@pytest.mark.slow
+def test_command_line_is_timed_until_its_first_epoch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < bench.until_first_epoch() < sys.float_info.max
+    monkeypatch.setattr(bench, "GRID", ("grid", "--device", "nowhere"))
+    with pytest.raises(HostError, match=r"^bench start-up: lrwd-sweep: unknown device 'nowhere'[^\n]*$"):
+        bench.until_first_epoch()
