@@ -58,15 +58,9 @@ def test_lane_equals_a_lone_run_of_torch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit() -> None:
-    for net, engine in (
-        ("mlp-norm", "native"),
-        ("cnn", "native"),
-        ("cnn-norm", "loop"),
-        (f"{AWKWARD}Normed", "vmap"),
-        (f"{AWKWARD}Dropping", "loop"),
-        (f"{AWKWARD}Dropping", "vmap"),
-        (f"{AWKWARD}Remembering", "loop"),
-    ):
+    own = [("Normed", "vmap"), ("Dropping", "loop"), ("Dropping", "vmap"), ("Remembering", "loop")]
+    cases = [("mlp-norm", "native"), ("cnn", "native"), ("cnn-norm", "loop")]
+    for net, engine in [*cases, *((f"{AWKWARD}{name}", engine) for name, engine in own)]:
         augment = "crop-flip" if net == "cnn" else "none"
         of = task(net, 3, engine=engine, augment=augment, **RESTARTS)
         plain = pack("sgdw", of, WELL).run()
@@ -100,25 +94,21 @@ def test_diverged_lane_leaves_its_neighbours_to_the_bit() -> None:
         assert name == "kfacw" or trainer.arena.theta.isfinite().all(), (name, net)
 
 
-def test_ascent_has_length_rho_in_every_lane_and_leaves_gradients_that_are_zero_or_not_finite() -> None:
+def test_ascent_leaves_lanes_whose_gradients_are_zero_or_not_finite() -> None:
     theta = torch.linspace(-1, 1, 20).view(4, 5)
-    g = torch.tensor([3.0, -4, 0, 0, 0]) * torch.tensor([[1e-15], [1e18], [0], [1]])
-    g[3, 0] = torch.nan
+    g = torch.tensor([3.0, -4, 0, 0, 0]) * torch.tensor([[1e-15], [1e18], [0], [math.nan]])
     for adaptive in (False, True):
         moved = theta.clone()
         ascend(moved, g, 0.5, adaptive=adaptive)
         t_w = theta.abs() + 0.01 if adaptive else 1.0
         lengths = ((moved - theta) / t_w)[:2].norm(dim=1)  # ASAM: ‖T_w⁻¹ ε‖ = ρ
         assert torch.allclose(lengths, torch.tensor(0.5), atol=1e-4)
-        assert torch.equal(moved[2], theta[2])
-        assert torch.equal(moved[3, 1:], theta[3, 1:])
+        assert torch.equal(moved[2:], theta[2:])
 
 
 def test_metrics_of_averages_begin_with_their_first_weights() -> None:
-    of = task("mlp-norm", 5, swa=3, ema=1, eval_every=1)
-    (trial,) = pack("adamw", of, CELLS[:1]).run()
-    known = [math.isfinite(value) for value in trial.curves["swa_val_loss"]]
-    assert known == [False, False, True, True, True]
+    (trial,) = pack("adamw", task("mlp-norm", 5, swa=3, ema=1, eval_every=1), CELLS[:1]).run()
+    assert list(map(math.isfinite, trial.curves["swa_val_loss"])) == [False, False, True, True, True]
     assert all(map(math.isfinite, trial.curves["ema_val_error"]))
     assert trial.metrics["swa_val_loss"] == trial.curves["swa_val_loss"][-1] != trial.metrics["val_loss"]
     (trial,) = pack("adamw", task("mlp", 7, swa=2, ensemble=3, **RESTARTS), CELLS[:1]).run()  # 1, 3, 7
@@ -144,20 +134,14 @@ def test_what_has_no_factors_is_refused_with_its_name() -> None:
     here = f"{__name__}:Grouped"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"net": "resnet20"}, r"the layer \S+ \(BatchNorm2d\)"),
-        (
-            {"net": f"{AWKWARD}Normed"},
-            r"the parameter norm.weight of the layer norm \(BatchNorm2d\)",
-        ),
+        ({"net": f"{AWKWARD}Normed"}, r"parameter norm.weight of the layer norm \(BatchNorm2d\)"),
         ({"net": f"{AWKWARD}Tied"}, r"up.weight of the layer up \(Linear\) 2 times"),
         ({"net": here}, r"trains the parameter scale of Grouped"),
         ({"net": here, "net_options": '{"groups": 2, "scaled": false}'}, r"the layer body.1 \(Conv2d\)"),
         ({"engine": "vmap"}, "vmap' does not compute the factors of kfac; choose auto or loop"),
         ({"sam": 0.1}, "SAM to another point; leave it out"),
         ({"damping": 0.0}, "leaves singular factors; choose more than 0"),
-        (
-            {"loss": "tests.nets.test_loss:binary"},
-            "samples a class for every item from the network's softmax",
-        ),
+        ({"loss": "tests.nets.test_loss:binary"}, "samples a class for every item from the network's soft"),
     ]
     for fields, why in cases:
         with pytest.raises(UsageError, match=why):

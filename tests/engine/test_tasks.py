@@ -91,38 +91,28 @@ class Bytes(nn.Module):
         return self.head(x.to(self.head.weight.dtype) / 255)
 
 
-def _sets(make: Callable[[torch.Generator, int], Any]) -> Any:
-    return tuple(make(torch.Generator().manual_seed(n), n) for n in (40, 600, 30))
+def _split(kind: str, n: int) -> Any:
+    """Make n items: inputs and targets."""
+    g = torch.Generator().manual_seed(n)
+    x, ids = torch.randn(n, 5, generator=g), torch.randint(7, (n, 2), generator=g)
+    match kind:
+        case "numbers":
+            return x, x[:, 0] - 2 * x[:, 1] + 0.1 * x[:, 2].sin()
+        case "several labels":
+            return x, (x[:, :3] > 0.3).float()
+        case "classes":
+            return x, torch.cat([torch.arange(3), x[3:, :3].argmax(1)])
+        case "two inputs":
+            return (ids, x), torch.cat([torch.arange(4), (ids[4:, 0] + (x[4:, 0] > 0)) % 4])
+        case "bytes":
+            return torch.randint(256, (n, 9), generator=g, dtype=torch.uint8), torch.arange(n) % 3
+        case _:
+            ids, lengths = torch.randint(11, (n, 7), generator=g), torch.randint(1, 8, (n, 1), generator=g)
+            return ids, torch.where(torch.arange(7) < lengths, (ids + ids.roll(1, 1)) % 4, -100)
 
 
-def _regression(g: torch.Generator, n: int) -> Any:
-    x = torch.randn(n, 5, generator=g)
-    return x, x[:, 0] - 2 * x[:, 1] + 0.1 * torch.randn(n, generator=g)
-
-
-def _multi_hot(g: torch.Generator, n: int) -> Any:
-    x = torch.randn(n, 5, generator=g)
-    return x, (x[:, :3] > 0.3).float()
-
-
-def _text(g: torch.Generator, n: int) -> Any:
-    ids = torch.randint(11, (n, 7), generator=g)
-    lengths = torch.randint(1, 8, (n, 1), generator=g)
-    return ids, torch.where(torch.arange(7) < lengths, (ids + ids.roll(1, 1)) % 4, -100)
-
-
-def _two(g: torch.Generator, n: int) -> Any:
-    ids, x = torch.randint(7, (n, 2), generator=g), torch.randn(n, 5, generator=g)
-    return (ids, x), torch.cat([torch.arange(4), (ids[4:, 0] + (x[4:, 0] > 0)) % 4])
-
-
-def _labelled(g: torch.Generator, n: int) -> Any:
-    x = torch.randn(n, 5, generator=g)
-    return x, torch.cat([torch.arange(3), x[3:, :3].argmax(1)])
-
-
-def _bytes(g: torch.Generator, n: int) -> Any:
-    return torch.randint(256, (n, 9), generator=g, dtype=torch.uint8), torch.arange(n) % 3
+def _sets(kind: str) -> Any:
+    return [_split(kind, n) for n in (40, 600, 30)]
 
 
 def _tokens_loss(output: Any, y: Tensor, decay: float = 0.0) -> Tensor:
@@ -136,7 +126,7 @@ class Case:
     """A kind of task, and the loss of a lone run in evaluation, and in training if it is another."""
 
     net: str
-    data: Callable[[torch.Generator, int], Any]
+    data: str
     alone: Callable[[Any, Tensor], Tensor]
     options: dict[str, Any] = field(default_factory=dict)
     measures: tuple[str, ...] = ("loss",)
@@ -144,22 +134,24 @@ class Case:
 
 
 CASES = {
-    "mse": Case("Table", _regression, lambda o, y: F.mse_loss(o[:, 0], y), {"loss": "mse"}, ("loss", "r2")),
-    "bce": Case("three", _multi_hot, F.binary_cross_entropy_with_logits, {"loss": "bce_with_logits"}),
-    "tokens": Case("Tokens", _text, _tokens_loss, {}, ("loss", "error", "top5_error", "perplexity")),
-    "classes first": Case("ClassesFirst", _text, F.cross_entropy, {}, ("loss", "perplexity")),
-    "clipped": Case("Two", _two, lambda o, y: F.cross_entropy(o.logits, y), {"clip_norm": 0.3}, ("error",)),
-    "accumulated": Case("Tokens", _text, _tokens_loss, {"clip_norm": 0.2, "accumulate": 4}, ("perplexity",)),
+    "mse": Case("Table", "numbers", lambda o, y: F.mse_loss(o[:, 0], y), {"loss": "mse"}, ("loss", "r2")),
+    "huber": Case("Table", "numbers", lambda o, y: F.huber_loss(o[:, 0], y), {"loss": "huber"}),
+    "l1": Case("Table", "numbers", lambda o, y: F.l1_loss(o[:, 0], y), {"loss": "l1"}),
+    "bce": Case("three", "several labels", F.binary_cross_entropy_with_logits, {"loss": "bce_with_logits"}),
+    "tokens": Case("Tokens", "text", _tokens_loss, {}, ("loss", "error", "top5_error", "perplexity")),
+    "classes first": Case("ClassesFirst", "text", F.cross_entropy, {}, ("loss", "perplexity")),
+    "clipped": Case("Two", "two inputs", lambda o, y: F.cross_entropy(o.logits, y), {"clip_norm": 0.3}),
+    "accumulated": Case("Tokens", "text", _tokens_loss, {"clip_norm": 0.2, "accumulate": 4}),
     "smoothed": Case(
-        *("three", _labelled, F.cross_entropy, {"label_smoothing": 0.2}, ("loss", "error")),
+        *("three", "classes", F.cross_entropy, {"label_smoothing": 0.2}, ("loss", "error")),
         lambda o, y: F.cross_entropy(o, y, label_smoothing=0.2),
     ),
     "penalised": Case(
-        *("Tokens", _text, _tokens_loss, {"logit_decay": 0.3}, ("loss",)),
+        *("Tokens", "text", _tokens_loss, {"logit_decay": 0.3}, ("loss",)),
         lambda o, y: _tokens_loss(o, y, 0.3),
     ),
-    "nll": Case("likelihoods", _labelled, F.nll_loss, {"loss": "nll"}, ("loss", "error")),
-    "bytes": Case("Bytes", _bytes, F.cross_entropy, {}, ("loss", "error")),
+    "nll": Case("likelihoods", "classes", F.nll_loss, {"loss": "nll"}, ("loss", "error")),
+    "bytes": Case("Bytes", "bytes", F.cross_entropy, {}, ("loss", "error")),
 }
 
 
@@ -211,7 +203,7 @@ def _expected(output: Any, y: Tensor) -> dict[str, float]:
 
 
 def test_items_that_are_dicts_reach_forward_by_name() -> None:
-    sets = _sets(_two)
+    sets = _sets("two inputs")
     dicts = [
         [{"ids": a, "x": b, "text": "left out", "labels": c} for a, b, c in zip(*x, y, strict=True)]
         for x, y in sets
@@ -257,7 +249,7 @@ def ranked(outputs: Tensor, targets: Tensor) -> Tensor:  # no mean over items
 
 
 def multi_hot() -> Any:
-    return _sets(_multi_hot)
+    return _sets("several labels")
 
 
 def _completed(**options: Any) -> Task:
@@ -286,7 +278,7 @@ def test_values_do_not_depend_on_hidden_batches_or_the_order_of_items() -> None:
     """Losses per item, losses of a whole split and masked positions, in batches of 256 and of 7."""
     for loss in ("per_item", "ranked", "tokens"):
         if loss == "tokens":
-            data = read(_sets(_text))
+            data = read(_sets("text"))
             task, splits = _task(CASES["tokens"], "loop", _sizes(data)), data.splits
         else:
             task = _completed(loss=f"{HERE}:{loss}")

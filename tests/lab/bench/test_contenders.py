@@ -1,18 +1,16 @@
 """Every contender trains the engine's lanes: the same curves, up to the rounding of a few steps."""
 
-import math
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrwd_sweep.data import digits
@@ -99,22 +97,6 @@ def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPat
     assert_raises(complaint, curves, "compiled", error=HostError)
 
 
-def pictures() -> list[tuple[Tensor, Tensor]]:
-    """Return a few dark images, none for testing: rounding grows with pixels that are not standardised."""
-    stream = torch.Generator().manual_seed(0)
-    images = [torch.randint(4, (n, 1, 8, 8), generator=stream, dtype=torch.uint8) for n in (256, 64)]
-    return [(x, torch.arange(len(x)) % 10) for x in images]
-
-
-def test_contender_follows_the_engine_on_images_of_bytes_without_a_test_split() -> None:
-    for name, standardize in (("plain", True), ("plain", False), ("vmap", True)):
-        task = complete(TASK.changed(data=f"{__name__}:pictures", epochs=1, standardize=standardize))
-        expected, found = curves(ENGINE, task), curves(name, task)
-        for lane in LANES:
-            off = (found[lane][0] / expected[lane][0] - 1, found[lane][1], expected[lane][1])
-            assert off == pytest.approx((0, math.nan, math.nan), abs=TOLERANCE, nan_ok=True), name
-
-
 def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     for best in (1, 2):
@@ -135,13 +117,13 @@ def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() 
     assert min(found["sampler"], found["store"]) > 0
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 80))
-def test_lanes_are_distinct_and_of_the_number_asked(rows: int, columns: int, count: int) -> None:
-    lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
-    lanes = pick_lanes(lattice, count)
-    assert len(set(lanes)) == count
-    assert {cell for cell, _ in lanes} <= set(lattice.cells())
-    assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
+def test_lanes_are_distinct_and_of_the_number_asked() -> None:
+    for rows, columns, count in product((1, 2, 5), (1, 3), (1, 2, 7, 30, 61)):
+        lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
+        lanes = pick_lanes(lattice, count)
+        assert len(set(lanes)) == count
+        assert {cell for cell, _ in lanes} <= set(lattice.cells())
+        assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
 
 
 def test_step_has_three_products_a_layer_except_for_the_data_and_validation_one() -> None:
