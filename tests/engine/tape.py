@@ -51,7 +51,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for tensor, value in self.before.values():
             tensor.copy_(value)
         for stream, state in self.states.items():
