@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.modules import ModuleNetwork

@@ -22,7 +22,7 @@ MODULES = {
     ".".join(("lrwd_sweep", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-MOST_NAMES, MOST_FILES, MOST_LINES = 15, 194, 400
+MOST_NAMES, MOST_FILES, MOST_LINES = 15, 159, 400
 
 # A package imports packages of its own row and of the rows below. There is no circle of modules.
 ROWS = (

@@ -20,8 +20,7 @@ import lrwd_sweep
 from lrwd_sweep.cli import app
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.lab import verify
-from lrwd_sweep.lab.bench import race
-from lrwd_sweep.lab.bench.race import Cost, Race, Spread
+from lrwd_sweep.lab.bench import Measurement
 from lrwd_sweep.runner.sampler import propose_cells
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell
@@ -76,10 +75,6 @@ def _tpe(sweep: StudyLoop, points: int) -> None:
     _bowl(sweep, propose_cells(spec.lattice, [], points, seeds=spec.seeds, metric=spec.metric))
 
 
-def _race(*_: object, **__: object) -> Race:
-    return made_up.race()
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Sequence[str]], int]:
     """Run a command in an empty folder; training, race and demonstrations are made up."""
@@ -87,9 +82,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Sequence[s
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
     monkeypatch.setattr(StudyLoop, "grid", _grid)
     monkeypatch.setattr(StudyLoop, "tpe", _tpe)
-    monkeypatch.setattr(race, "race", _race)
-    one = Spread.of([1.0])
-    monkeypatch.setattr(race, "compare_costs", lambda *_, **__: (Cost("sgdw", 1, one, one),))
+    monkeypatch.setattr(Measurement, "in_process", made_up.in_process)
     monkeypatch.setattr(verify, "demonstrate", lambda device: iter(()))
 
     def run_here(words: Sequence[str]) -> int:

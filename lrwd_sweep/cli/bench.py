@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from lrwd_sweep.lab.bench.race import Cost, Measurement, Overhead, Race, Scaling, Spread
+    from lrwd_sweep.lab.bench import Cost, Measurement, Overhead, Race, Scaling, Spread
     from lrwd_sweep.spec.task import Task
 
-    Found = tuple[dict[str, Any], Iterable[RenderableType]]  # as JSON, and as shown
-
 EPOCHS, SCALING_EPOCHS = 30, 10
-LANES, OTHER_LANES = 363, 16
+LANES, OTHER_LANES, SCALING_LANES, OVERHEAD_LANES = 363, 16, 2000, 10_000
 PUBLISHED = tuple(name for name in DATA_SETS if name != "digits")
 _BUSY = 0.5  # processes that run already
 
@@ -130,7 +128,7 @@ def bench(
     a CUDA graph, without anything else.
     """
     from lrwd_sweep.engine.device import machine
-    from lrwd_sweep.lab.bench.race import Measurement
+    from lrwd_sweep.lab.bench import Measurement
 
     measurement = _chosen({"--scaling": scaling, "--overhead": overhead, "--optimizers": optimizers})
     _refuse(measurement, {"--contenders": contenders, "--other-lanes": other_lanes} if measurement else {})
@@ -138,31 +136,58 @@ def bench(
     others = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
     _refuse(measurement, {**others, "--device": device, "--epochs": epochs} if overhead else {})
     place, gpu = _place("cpu" if overhead else device)
-    racers = [] if measurement else _contenders(contenders, place)
+    names = _named(optimizers) if optimizers else [] if measurement else _contenders(contenders, place)
     changes = given | {"data": _synthetic(data), "epochs": epochs or (SCALING_EPOCHS if scaling else EPOCHS)}
     changes["eval_every"] = 1  # as the contenders do
     preset, on = find_preset(DEFAULT), machine(gpu)
     task = complete(preset.task.changed(**{name: v for name, v in changes.items() if v is not None}))
-    _warn_if_busy(on)
+    if (load := on["load"]) is not None and load > _BUSY:
+        consoles.note(
+            f"the machine is busy, load {load:g} on {on['cores']} cores: do not rely on the figures"
+        )
     asked = Measurement(task, preset.lattice(Optimizer.parse("adamw")), place)
-    if scaling:
-        document, shown = _scaling(asked, lanes, repeats)
-    elif optimizers:
-        document, shown = _costs(_named(optimizers), asked, lanes or LANES, repeats)
-    elif overhead:
-        document, shown = _overhead(asked, lanes, repeats)
-    else:
-        document, shown = _race(racers, asked, lanes or LANES, other_lanes or OTHER_LANES, repeats)
+
+    document, shown = _measured(measurement, asked, names, lanes, other_lanes or OTHER_LANES, repeats)
     if as_json or form is TextFormat.JSON:
         about = task.to_dict() | {"steps": task.steps, "repeats": repeats}
-        _write({"schema_version": 1, "machine": on, "task": about, **document})
+        whole = {"schema_version": 1, "machine": on, "task": about, **document}
+        consoles.write(json.dumps(whole, indent=2, allow_nan=False) + "\n")
         return
     for part in (*shown, _where(task, on, "" if optimizers else "AdamW, ")):
         consoles.stdout().print(part, markup=False)
 
 
-def _write(document: Mapping[str, Any]) -> None:
-    consoles.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+def _measured(
+    measurement: str,
+    asked: Measurement,
+    names: Sequence[str],
+    lanes: int | None,
+    other_lanes: int,
+    repeats: int,
+) -> tuple[dict[str, Any], Iterable[RenderableType]]:
+    """Measure, for contenders or optimizers of these names; return the result for JSON, and to be shown."""
+    from lrwd_sweep.lab import bench as lab
+
+    def on_repeat(repeat: int) -> None:
+        consoles.note(f"measured {repeat} of {repeats} times")
+
+    def on_run(name: str, rate: float) -> None:
+        consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s")
+
+    if measurement == "--scaling":
+        line = lab.scale(asked, most=lanes or SCALING_LANES, repeats=repeats, on_repeat=on_repeat)
+        return {"scaling": asdict(line)}, _shown_scaling(line, asked.task)
+    if measurement == "--overhead":
+        cost = lab.overhead(asked, lanes=lanes or OVERHEAD_LANES, repeats=repeats, on_repeat=on_repeat)
+        return {"overhead": asdict(cost)}, _shown_overhead(cost)
+    if measurement == "--optimizers":
+        lattice = find_preset(DEFAULT).lattice
+        each = [replace(asked, optimizer=name, lattice=lattice(Optimizer.parse(name))) for name in names]
+        costs = lab.compare_costs(each, lanes=lanes or LANES, repeats=repeats, on_run=on_run)
+        return {"optimizers": [asdict(one) for one in costs]}, _shown_costs(costs)
+    counts = {"lanes": lanes or LANES, "other_lanes": other_lanes, "repeats": repeats}
+    race = lab.race(names, asked, on_run=on_run, **counts)
+    return asdict(race), _shown_race(race)
 
 
 def _chosen(switches: Mapping[str, object]) -> str:
@@ -173,68 +198,12 @@ def _chosen(switches: Mapping[str, object]) -> str:
     return "".join(asked)
 
 
-def _warn_if_busy(on: Mapping[str, Any]) -> None:
-    """Print a note if other processes would distort the figures."""
-    if (load := on["load"]) is not None and load > _BUSY:
-        consoles.note(
-            f"the machine is busy, load {load:g} on {on['cores']} cores: do not rely on the figures"
-        )
-
-
-def _scaling(asked: Measurement, lanes: int | None, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.race import MOST, scale
-
-    found = scale(asked, most=lanes or MOST, repeats=repeats, on_repeat=_on_repeat(repeats))
-    return {"scaling": asdict(found)}, _shown_scaling(found, asked.task)
-
-
-def _overhead(asked: Measurement, lanes: int | None, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.race import MANY_LANES, overhead
-
-    found = overhead(asked, lanes=lanes or MANY_LANES, repeats=repeats, on_repeat=_on_repeat(repeats))
-    return {"overhead": asdict(found)}, _shown_overhead(found)
-
-
-def _race(racers: Sequence[str], asked: Measurement, lanes: int, other_lanes: int, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.race import race
-
-    found = race(
-        racers,
-        asked,
-        lanes=lanes,
-        other_lanes=other_lanes,
-        repeats=repeats,
-        on_run=lambda name, rate: consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s"),
-    )
-    return asdict(found), _shown_race(found)
-
-
 def _named(text: str) -> list[str]:
     """Return canonical optimizer names. Raises UnknownName or UsageError."""
     names = [str(Optimizer.parse(name)) for name in text.split(",")]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"--optimizers names {twice[0]} twice; leave one out")
     return names
-
-
-def _costs(names: Sequence[str], asked: Measurement, lanes: int, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.race import compare_costs
-
-    preset = find_preset(DEFAULT)
-    measured = [
-        replace(asked, optimizer=name, lattice=preset.lattice(Optimizer.parse(name))) for name in names
-    ]
-    found = compare_costs(
-        measured,
-        lanes=lanes,
-        repeats=repeats,
-        on_run=lambda name, rate: consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s"),
-    )
-    return {"optimizers": [asdict(one) for one in found]}, _shown_costs(found)
-
-
-def _on_repeat(repeats: int) -> Callable[[int], None]:
-    return lambda repeat: consoles.note(f"measured {repeat} of {repeats} times")
 
 
 def _refuse(measurement: str, given: Mapping[str, object]) -> None:
@@ -260,7 +229,7 @@ def _place(device: str | None) -> tuple[str, str | None]:
 
 
 def _contenders(text: str | None, device: str) -> list[str]:
-    from lrwd_sweep.lab.bench.race import choose_contenders
+    from lrwd_sweep.lab.bench import choose_contenders
 
     names = None if text is None else [name.strip() for name in text.split(",")]
     return choose_contenders(names, device.partition(":")[0])

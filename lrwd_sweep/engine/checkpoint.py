@@ -4,8 +4,6 @@ A checkpoint is two files, the tensors (safetensors) and a description (JSON) wi
 written under another name, synced and renamed, the description last: without it the tensors do not count.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -13,11 +11,11 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import lrwd_sweep
+from lrwd_sweep.engine.device import cpu_name
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.job import CheckpointPlace, Pack, delete_files, short_digest
 
@@ -34,7 +33,6 @@ KEPT = 2  # checkpoints of a pack
 FORMAT = 1
 _TENSORS, _DESCRIPTION = ".safetensors", ".json"
 _LANES, _SHARED = "lanes/", "shared/"  # beginnings of the tensors' names
-_CHUNK = 2**24  # bytes hashed at a time
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +45,10 @@ class State:
     shared: Mapping[str, Tensor]
     values: Mapping[str, Any]  # JSON; every list of numbers has one for each lane
 
-    def of_lanes(self, index: Sequence[int]) -> State:
+    def of_lanes(self, index: Sequence[int]) -> Self:
         """Return the state of some of the lanes: they do not depend on the others."""
         picked = {name: value[list(index)] for name, value in self.lanes.items()}
-        return State(picked, self.shared, _picked(self.values, index))
+        return type(self)(picked, self.shared, _picked(self.values, index))
 
 
 def _picked(values: Any, index: Sequence[int]) -> Any:
@@ -79,9 +77,7 @@ class Found:
 
     def delete(self) -> None:
         """Delete both files, the description first."""
-        for file in (self.file, self.tensors):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+        delete_files(self.file, self.tensors)
 
     def check(self) -> None:
         """Raise OSError or ValueError if it is damaged."""
@@ -160,18 +156,12 @@ class Checkpoints:
         tensors |= {f"{_SHARED}{name}": value for name, value in state.shared.items()}
         values = bytearray(json.dumps(state.values).encode())
         tensors["values"] = torch.frombuffer(values, dtype=torch.uint8)
-        # In a folder of its own: safetensors writes a file of any name first, which a kill would leave.
-        new = found.tensors.with_name(f"{found.tensors.name}.{os.getpid()}.new") / "tensors"
         try:
-            new.parent.mkdir(exist_ok=True)
-            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, new)
-            digest = _sha256(new)
-            _sync(new)
-            new.replace(found.tensors)
+            with _replacing(found.tensors) as new:
+                save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, new)
+                digest = _sha256(new)
         except SafetensorError as error:
             raise OSError(str(error)) from None
-        finally:
-            delete_files(new.parent)
         description = {
             "format": FORMAT,
             "study": self.place.name,
@@ -181,15 +171,26 @@ class Checkpoints:
             "sha256": digest,
             "machine": machine(),
         }
-        new = file.with_name(f"{file.name}.{os.getpid()}.new")
-        try:
+        with _replacing(file) as new:
             new.write_text(json.dumps(description), encoding="utf-8")
-            _sync(new)
-            new.replace(file)
-        finally:
-            new.unlink(missing_ok=True)
         _sync(folder)
         return found
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """Give the place of a new file; move it to its own once it is on the disk.
+
+    In a folder: safetensors writes a file of any name first, which a kill would leave.
+    """
+    folder = file.with_name(f"{file.name}.{os.getpid()}.new")
+    try:
+        folder.mkdir(exist_ok=True)
+        yield folder / file.name
+        _sync(folder / file.name)
+        (folder / file.name).replace(file)
+    finally:
+        delete_files(folder)
 
 
 def find(place: CheckpointPlace) -> list[Found]:
@@ -210,9 +211,7 @@ def _descriptions(place: CheckpointPlace) -> Iterator[Found]:
             continue
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("the checkpoint %s is damaged (%s) and not used", file.name, type(error).__name__)
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
-                file.with_suffix(_TENSORS).unlink(missing_ok=True)
+            delete_files(file, file.with_suffix(_TENSORS))
 
 
 def delete_of(place: CheckpointPlace, pack: Pack) -> None:
@@ -267,21 +266,14 @@ def _drop(found: Found, error: Exception) -> None:
 @cache
 def machine() -> str:
     """Describe what rounding depends on: processor, its instructions, versions."""
-    processor = ""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-    words = [platform.machine(), processor, torch.backends.cpu.get_cpu_capability(), *gpus]
+    words = [platform.machine(), cpu_name(), torch.backends.cpu.get_cpu_capability(), *gpus]
     return "; ".join([*words, f"torch {torch.__version__}", f"lrwd-sweep {lrwd_sweep.__version__}"])
 
 
 def _sha256(file: Path) -> str:
-    found = hashlib.sha256()
     with file.open("rb") as stream:
-        while part := stream.read(_CHUNK):
-            found.update(part)
-    return found.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -6,8 +6,6 @@ vmap must also give what the loop gives. The choice is kept with the study and i
 study continues as it began.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -24,10 +22,9 @@ from torch import Tensor
 
 from lrwd_sweep import __version__
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.cost import lanes_that_fit, made_up, timed
 from lrwd_sweep.engine.device import gpu_name, is_out_of_memory
-from lrwd_sweep.engine.memory import lanes_that_fit
-from lrwd_sweep.engine.speed import made_up, timed
+from lrwd_sweep.engine.lane_state import Arena
 from lrwd_sweep.errors import DeviceError, UsageError, arg, brief
 from lrwd_sweep.nets import PERCEPTRONS, is_native, network
 from lrwd_sweep.nets.network import Network

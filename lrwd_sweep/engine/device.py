@@ -5,8 +5,6 @@ A container has less than the machine reports. Linux limits processes by control
 nothing is limited.
 """
 
-from __future__ import annotations
-
 import ctypes
 import math
 import os
@@ -14,7 +12,6 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -163,68 +160,58 @@ def _free_of_machine() -> int:
         return (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 4 << 30) // 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """A control group."""
-
-    folder: Path
-    version: int
-
-    def number(self, name: str, key: str = "") -> float:
-        """Read the number in a file, or after a key. Raises OSError, ValueError or KeyError."""
-        text = (self.folder / name).read_text(encoding="ascii")
-        if key:
-            text = dict(line.split() for line in text.splitlines())[key]
-        return math.inf if text.strip() == "max" else float(text)
-
-
-def _limits(controller: str, limit: Callable[[_Group], float]) -> Iterator[float]:
+def _limits(controller: str, limit: Callable[[Path, int], float]) -> Iterator[float]:
     """Yield the limits of this process's group and of all groups around it."""
-    for group in _groups(controller):
+    for group, kind in _groups(controller):
         with suppress(OSError, ValueError, KeyError):
-            if math.isfinite(found := limit(group)):
+            if math.isfinite(found := limit(group, kind)):
                 yield found
 
 
-def _groups(controller: str) -> Iterator[_Group]:
-    """Yield the groups from the process's own to the root; a container may hide some folders."""
+def _groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """Yield the groups, and their version, from the process's own to the root; some may be hidden."""
     with suppress(OSError, ValueError), open(GROUPS, encoding="utf-8") as lines:
         for line in lines:
             _, controllers, path = line.rstrip("\n").split(":", 2)
             if controllers and controller not in controllers.split(","):
                 continue
-            version = 1 if controllers else 2
             root = Path(MOUNTED, controller) if controllers else Path(MOUNTED)
             inner = root / path.lstrip("/")
-            for folder in (inner, *inner.parents):
-                yield _Group(folder, version)
-                if folder == root:
+            for group in (inner, *inner.parents):
+                yield group, 1 if controllers else 2
+                if group == root:
                     break
 
 
-def _quota(group: _Group) -> float:
+def _quota(group: Path, kind: int) -> float:
     """Return seconds of computing per second."""
-    if group.version == 2:
-        quota, period = (group.folder / "cpu.max").read_text(encoding="ascii").split()
+    if kind == 2:
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
         return math.inf if quota == "max" else float(quota) / float(period)
-    quota_us = group.number("cpu.cfs_quota_us")
-    return math.inf if quota_us < 0 else quota_us / group.number("cpu.cfs_period_us")
+    quota_us = _number(group / "cpu.cfs_quota_us")
+    return math.inf if quota_us < 0 else quota_us / _number(group / "cpu.cfs_period_us")
 
 
-def _room(group: _Group) -> float:
+def _room(group: Path, kind: int) -> float:
     """Return the bytes up to the limit; cached files count as free, since they yield to allocations."""
-    if group.version == 2:
+    if kind == 2:
         limit, used, kept = "memory.max", "memory.current", "inactive_file"
     else:
         limit, used, kept = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-    return group.number(limit) - group.number(used) + group.number("memory.stat", kept)
+    cached = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+    return _number(group / limit) - _number(group / used) + float(cached[kept])
+
+
+def _number(file: Path) -> float:
+    text = file.read_text(encoding="ascii").strip()
+    return math.inf if text == "max" else float(text)
 
 
 def machine(gpu: str | None = None) -> dict[str, Any]:
     """Describe this machine and its software for JSON, with the date; `gpu` is the name of the GPU in use."""
     return {
         "gpu": gpu,
-        "cpu": _cpu(),
+        "cpu": cpu_name() or platform.processor() or platform.machine(),
         "cores": cores(),
         "load": load(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -240,10 +227,10 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def _cpu() -> str:
-    """Return the processor's name, if the system tells it."""
+def cpu_name() -> str:
+    """Return the processor's name; empty if the system does not tell it."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""

@@ -4,8 +4,6 @@ A graph launches all recorded work at once, so that the host does not hold the d
 been measured on a GPU.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -1,91 +1,57 @@
 """Metrics of a pack: loss and errors on every split, and diagnostics of the last update of every epoch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
 
-from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.data import EVAL_BATCH, Split
 from lrwd_sweep.engine.device import is_out_of_memory
+from lrwd_sweep.engine.lane_state import Arena
 from lrwd_sweep.errors import UsageError, arg, shown
-from lrwd_sweep.nets.loss import DEFAULT_LOSS, NamedLoss
-from lrwd_sweep.nets.network import Loss, by_class, counted
+from lrwd_sweep.nets.loss import NamedLoss
+from lrwd_sweep.nets.network import Loss, Network, Predictor, by_class, counted, fits
 from lrwd_sweep.optim import Update
 from lrwd_sweep.science.optimizer import Family
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.catalog import CLASS, FLOAT, IGNORED, MULTI_HOT, POSITION, RECALL, measures, metric_of
+from lrwd_sweep.spec.catalog import (
+    CLASS,
+    EMBEDDINGS,
+    FLOAT,
+    IGNORED,
+    MULTI_HOT,
+    POSITION,
+    RECALL,
+    measures,
+    metric_of,
+)
+from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import UserCode
 
 LARGEST_EXPONENT = 700  # of a perplexity in float64
 RECALL_ROWS = 512  # of cosines at a time
 
 
-@dataclass(frozen=True, slots=True)
-class UserMetric:
-    """A function of the user: outputs and targets of a whole split → one number."""
-
-    name: str  # without the split
-    code: UserCode
-
-    @classmethod
-    def find(cls, name: str) -> Self:
-        """Import the function. Raises UsageError or UnknownName."""
-        return cls(metric_of(name).removeprefix("val_"), user_code.find("metric", name))
-
-    def values(
-        self,
-        outputs: Tensor,  # (L, C, n) or (L, n, …)
-        y: Tensor,  # (n, …)
-        alive: Tensor,  # (L,)
-        target: str,
-    ) -> Tensor:  # (L,) float64
-        """Compute every lane's value on the CPU; NaN for a diverged lane. Raises UsageError."""
-        lanes = outputs.transpose(1, 2) if target == CLASS else outputs
-        return torch.tensor(
-            [
-                self._value(lane, y) if lives and bool(lane.isfinite().all()) else math.nan
-                for lane, lives in zip(lanes, alive.tolist(), strict=True)
-            ],
-            dtype=torch.float64,
-        )
-
-    def _value(self, output: Tensor, y: Tensor) -> float:
-        with torch.inference_mode(mode=False), torch.no_grad():
-            found = self.code(output.cpu().clone(memory_format=torch.contiguous_format), y.cpu().clone())
-        try:
-            return float(found)
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                f"{arg('metric', self.code.name)} returns {shown(found)}; return one number"
-            ) from None
-
-
-@dataclass(frozen=True, slots=True)
 class Measures:
-    """The measures of a split for one kind of target and loss: sums over its batches, then their values."""
+    """The measures of a task, the loss first: sums over the batches of a split, then their values.
 
-    target: str = CLASS
-    loss: Loss = DEFAULT_LOSS
-    predicts: bool = True  # outputs can be held against the targets
-    embeds: bool = False  # predictions have an embedding
-    metric: UserMetric | None = None
+    A user's metric is a function of the outputs and targets of a whole split. It and the recall of embeddings
+    are not measured in training. Raises UsageError or UnknownName if the function cannot be imported.
+    """
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The measures' names, the loss first."""
+    def __init__(self, task: Task, net: Network) -> None:
+        item = task.data_set
+        self.target, self.classes = item.target, item.classes
+        self.loss, self.whole = net.way.loss, task.whole_loss
+        self.predicts = fits(net.output, item)  # outputs can be held against the targets
+        self.embeds = task.net in EMBEDDINGS  # predictions have an embedding
+        self.metric = user_code.find("metric", task.measure) if task.measure else None
+        self.size, self.by_item = task.eval_batch_size or EVAL_BATCH, net.by_item
         named = self.loss.name if isinstance(self.loss, NamedLoss) else ""
-        return measures(self.target, named)[: None if self.predicts else 1]
-
-    @property
-    def all_names(self) -> tuple[str, ...]:
-        """The same, recall and the user's metric, which are not measured in training."""
-        own = () if self.metric is None else (self.metric.name,)
-        return self.names + (RECALL,) * self.embeds + own
+        self.names = measures(self.target, named)[: None if self.predicts else 1]
+        own = (metric_of(task.measure).removeprefix("val_"),) if task.measure else ()
+        self.all_names = self.names + (RECALL,) * self.embeds + own
 
     def zeros(self, theta: Tensor) -> Tensor:  # (rows, L)
         """Return sums of nothing."""
@@ -103,7 +69,7 @@ class Measures:
         losses: Tensor,  # (L,), sums already
         outputs: Tensor,  # (L, C, B), or (L, B, …)
         y: Tensor,  # (B, …)
-        center: Tensor | None = None,  # of a target of numbers: its mean over the split
+        center: Tensor | None,  # of a target of numbers: its mean over the split
     ) -> Tensor:  # (rows, L)
         """Sum the measures over a batch."""
         if self.target == CLASS:
@@ -121,16 +87,68 @@ class Measures:
             found += [torch.stack(misses), _squares(center, y).expand_as(losses)]
         return torch.stack(found)
 
-    def means(self, total: Tensor, size: int) -> Tensor:  # (rows, L) → (measures, L)
-        """Turn the sums over `size` items into values; all NaN if the loss is not finite."""
+    def means(self, total: Tensor, size: int, alive: Tensor) -> Tensor:  # (rows, L), (L,) → (measures, L)
+        """Turn the sums over `size` items into values.
+
+        NaN if the loss is not finite, and for a diverged lane, whose loss may be finite where it stopped.
+        """
         if self.target == POSITION:
             losses = total[:1] / (total[3] if isinstance(self.loss, NamedLoss) else size)
-            return means(torch.cat([losses, total[1:3] / total[3]]), 1)
-        if self.target == FLOAT:
+            total, size = torch.cat([losses, total[1:3] / total[3]]), 1
+        elif self.target == FLOAT:
             # of constant targets 0, as scikit-learn has it
             r2 = torch.where(total[2:] > 0, 1 - total[1:2] / total[2:], 0.0)
-            return means(torch.cat([total[:1] / size, r2]), 1)
-        return means(total, size)
+            total, size = torch.cat([total[:1] / size, r2]), 1
+        found = total / size
+        return torch.where(found[0].isfinite() & alive, found, math.nan)
+
+    @torch.inference_mode()
+    def of_split(self, predictor: Predictor, split: Split, alive: Tensor, like: Tensor) -> Tensor:
+        """Measure every lane (measures, L) on a split; `alive` is (L,), `like` θ.
+
+        A loss that is not a mean over items gets the outputs of the whole split at once, and a network whose
+        outputs depend on their batch gets all its items.
+        """
+        total, found, embeddings = self.zeros(like), JoinedOutputs(len(split)), JoinedOutputs(len(split))
+        targets: list[Tensor] = []
+        item_dim = 2 if self.target == CLASS else 1
+        for x, y in split.batches(self.size if self.by_item else len(split)):
+            outputs = predictor.predict(x)
+            if self.embeds:
+                embeddings.add(outputs[:, self.classes :], 2)
+                outputs = outputs[:, : self.classes]
+            losses = outputs.new_zeros(len(outputs)) if self.whole else self.losses(outputs, y)
+            total += self.summed(losses, outputs, y, split.center)
+            if self.whole or self.metric:
+                found.add(outputs, item_dim)
+            if self.whole or self.metric or self.embeds:
+                targets.append(y)
+        if self.whole:
+            total[0] = self.losses(found.outputs, torch.cat(targets))
+        rows = [self.means(total, len(split), alive)]
+        if self.embeds:
+            recalls = recall_at_1(embeddings.outputs, torch.cat(targets))
+            rows.append(torch.where(alive, recalls, math.nan).to(total).unsqueeze(0))
+        if self.metric is not None:
+            y = torch.cat(targets)
+            values = [
+                _value(self.metric, lane, y) if lives and bool(lane.isfinite().all()) else math.nan
+                for lane, lives in zip(self._by_item(found.outputs), alive.tolist(), strict=True)
+            ]
+            rows.append(torch.tensor(values, dtype=torch.float64).to(total).unsqueeze(0))
+        return torch.cat(rows)
+
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:  # (L, C, B) or (L, B, …), (B, …) → (L,)
+        """Compute every lane's loss, summed over what `weight` counts."""
+        if isinstance(self.loss, NamedLoss):
+            if self.target == CLASS:
+                return self.loss.of_lanes(outputs, y)
+            return torch.stack([self.loss.total(lane, y) for lane in outputs])
+        with torch.inference_mode(mode=False), torch.no_grad():  # it may keep a tensor for training
+            return torch.stack([_loss(self.loss, lane, y) for lane in self._by_item(outputs)]) * len(y)
+
+    def _by_item(self, outputs: Tensor) -> Tensor:  # (L, C, B) or (L, B, …) → (L, B, …)
+        return outputs.transpose(1, 2) if self.target == CLASS else outputs
 
     def named(self, split: str, values: Tensor) -> dict[str, list[float]]:  # (measures, L)
         """Return every lane's value by metric name; wait for the device."""
@@ -181,24 +199,7 @@ def _recall(embedding: Tensor, y: Tensor) -> Tensor:  # (n, D), (n,) → ()
     return torch.where(embedding.isfinite().all(), hits / len(y), math.nan)
 
 
-def means(total: Tensor, size: int) -> Tensor:  # (measures, L)
-    """Turn sums into means; all NaN if the loss is not finite, since then no prediction is right either."""
-    found = total / size
-    return torch.where(found[0].isfinite(), found, math.nan)
-
-
-def losses_of(loss: Loss, outputs: Tensor, y: Tensor, target: str = CLASS) -> Tensor:  # (L, …), (B, …) → (L,)
-    """Compute every lane's loss, summed over what `Measures.weight` counts."""
-    if isinstance(loss, NamedLoss):
-        if target == CLASS:
-            return loss.of_lanes(outputs, y)
-        return torch.stack([loss.total(lane, y) for lane in outputs])
-    with torch.inference_mode(mode=False), torch.no_grad():  # it may keep a tensor for training
-        lanes = outputs.transpose(1, 2) if target == CLASS else outputs
-        return torch.stack([_loss_of(loss, lane, y) for lane in lanes]) * len(y)
-
-
-def _loss_of(loss: Loss, output: Tensor, y: Tensor) -> Tensor:  # (B, …), (B, …) → ()
+def _loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:  # (B, …), (B, …) → ()
     """Compute the mean loss of copies, which it may change; NaN if it raises on non-finite outputs."""
     try:
         return loss(output.clone(memory_format=torch.contiguous_format), y.clone())
@@ -210,30 +211,30 @@ def _loss_of(loss: Loss, output: Tensor, y: Tensor) -> Tensor:  # (B, …), (B, 
         return output.new_tensor(math.nan)
 
 
+def _value(metric: UserCode, output: Tensor, y: Tensor) -> float:  # (n, …), (n, …)
+    """Compute a user's metric of one lane on the CPU. Raises UsageError."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        found = metric(output.cpu().clone(memory_format=torch.contiguous_format), y.cpu().clone())
+    try:
+        return float(found)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"{arg('metric', metric.name)} returns {shown(found)}; return one number") from None
+
+
 class JoinedOutputs:
-    """The outputs of a split, joined batch by batch; memory is allocated once, with the first batch."""
+    """The outputs of a split, joined batch by batch in memory that is allocated with the first one."""
 
-    def __init__(self, count: int, target: str = CLASS) -> None:
+    outputs: Tensor  # (L, C, n) or (L, n, …)
+
+    def __init__(self, count: int) -> None:
         self.count, self.filled = count, 0
-        self.dim = 2 if target == CLASS else 1  # of the batch
-        self._outputs: Tensor | None = None
 
-    def add(self, outputs: Tensor) -> None:  # (L, C, B) or (L, B, …)
-        """Append the next batch."""
-        if self._outputs is None:
-            shape = list(outputs.shape)
-            shape[self.dim] = self.count
-            self._outputs = outputs.new_empty(shape)
-        size = outputs.shape[self.dim]
-        self._outputs.narrow(self.dim, self.filled, size).copy_(outputs)
-        self.filled += size
-
-    @property
-    def outputs(self) -> Tensor:  # (L, C, count) or (L, count, …)
-        """The outputs of every item, in the split's order."""
-        assert self._outputs is not None
-        assert self.filled == self.count
-        return self._outputs
+    def add(self, outputs: Tensor, dim: int) -> None:  # (L, C, B) or (L, B, …)
+        """Append the next batch along the dimension of its items."""
+        if not self.filled:
+            self.outputs = outputs.new_empty([*outputs.shape[:dim], self.count, *outputs.shape[dim + 1 :]])
+        self.outputs.narrow(dim, self.filled, outputs.shape[dim]).copy_(outputs)
+        self.filled += outputs.shape[dim]
 
 
 class Diagnostics:

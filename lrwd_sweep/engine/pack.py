@@ -1,7 +1,5 @@
 """Train one pack: the lanes of one seed, stacked into one program."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,14 +9,11 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.data import Split, Splits, StreamedSplit
-from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.averages import Averages
 from lrwd_sweep.engine.checkpoint import Checkpoints, State
-from lrwd_sweep.engine.draws import Draws, generator
-from lrwd_sweep.engine.evaluation import Evaluation
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
-from lrwd_sweep.engine.metrics import Diagnostics
-from lrwd_sweep.engine.sam import Sam
+from lrwd_sweep.engine.lane_state import Arena, Draws, generator
+from lrwd_sweep.engine.metrics import Diagnostics, Measures
+from lrwd_sweep.engine.sharpness import Averages, ascended
 from lrwd_sweep.nets import network, watched
 from lrwd_sweep.nets.network import Predictor, rows
 from lrwd_sweep.optim import DeviceUpdate, clip, make_update
@@ -83,15 +78,12 @@ class PackTrainer:
             lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
             factors=self.factors,
         )
-        self.evaluation = Evaluation(task, net)
-        self.measures, self.center = self.evaluation.measures, train.center
+        self.measures, self.center = Measures(task, net), train.center
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         streams = 1 if net.stacked else lanes
-        self.sam = Sam(task, self.arena, self.lanes) if task.sam else None
-        self.draws = [Draws.begun(task, seed, streams, train.device) for _ in range(2 if self.sam else 1)]
+        self.draws = [Draws.begun(task, seed, streams, train.device) for _ in range(2 if task.sam else 1)]
         self.averages = Averages(task, self.arena, self.lanes, train, seed, streams)
         self.died_at = torch.full((lanes,), -1, device=train.device)  # batch of divergence; −1 while alive
-        self.any_died = False
 
     def run(
         self,
@@ -137,7 +129,7 @@ class PackTrainer:
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
         items = self.task.steps_per_epoch * self.task.items_per_step
-        metrics = self.measures.named("train", self.evaluation.means(total, items, self.died_at < 0))
+        metrics = self.measures.named("train", self.measures.means(total, items, self.died_at < 0))
         self.averages.after_epoch(epoch)
         if epoch in self.evaluations:
             metrics |= self._measured("val", self.splits.validation)
@@ -149,7 +141,7 @@ class PackTrainer:
         if isinstance(train, StreamedSplit):
             train = train.in_epoch(self.seed, epoch)
         batches = torch.split(shuffled, self.task.items_per_step)
-        total = self._restored(self._zeros())
+        total = self._restored(self.measures.zeros(self.arena.theta))
         for k in range(self.done, steps):
             self._pause(should_stop, total)
             x, y = train.batch(batches[k])
@@ -189,9 +181,9 @@ class PackTrainer:
             self.factors.flat.zero_()  # batches add to them
         compute = self._accumulated if self.task.accumulate > 1 else self._of_batch
         losses, found = compute(x, y, self.draws[0])
-        if self.sam is not None:
+        if self.task.sam:
             losses = losses.clone()  # it may be a buffer of the lanes
-            with self.sam.ascended():
+            with ascended(self.task, self.arena, self.lanes):
                 above, _ = compute(x, y, self.draws[1])
             losses = torch.where(above.isfinite(), losses, above)
         if self.task.clip_norm is not None:
@@ -206,7 +198,7 @@ class PackTrainer:
         """Write the mean gradient of the micro-batches; return their mean losses and sums."""
         gradient = torch.zeros_like(self.arena.grad)
         size, count = self.task.batch_size, self.task.accumulate
-        losses, total = torch.zeros_like(gradient[:, 0]), self._zeros()
+        losses, total = torch.zeros_like(gradient[:, 0]), self.measures.zeros(self.arena.theta)
         for k in range(count):
             part = slice(k * size, (k + 1) * size)
             mean, found = self._of_batch(rows(x, part), y[part], draws)
@@ -218,11 +210,10 @@ class PackTrainer:
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Freeze lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
-        finite = torch.isfinite(losses)
-        if finite.is_cpu and not self.any_died and bool(finite.all()):
-            return  # on other devices the question would cost more than the work below
-        self.any_died = True
-        self.died_at = torch.where(finite | (self.died_at >= 0), self.died_at, t)
+        finite, died = torch.isfinite(losses), self.died_at >= 0
+        if finite.is_cpu and bool((finite > died).all()):
+            return  # all live; on other devices the question would cost more than the work below
+        self.died_at = torch.where(finite | died, self.died_at, t)
         self.update.freeze(self.arena.grad, self.died_at < 0)
 
     def _as_program(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
@@ -255,13 +246,13 @@ class PackTrainer:
     def _again(self) -> Program:
         """Make the program before its first step, with a fresh state in the memory of the old one."""
         # there may be room for only one
-        del self.arena, self.lanes, self.update, self.diagnostics, self.sam, self.averages
+        del self.arena, self.lanes, self.update, self.diagnostics, self.averages
         self._begin()
         update = DeviceUpdate(self.update, self.timetable, self.arena.theta)
         return Program(
             partial(self._counted_step, update),
             self.arena.theta,
-            self._zeros(),
+            self.measures.zeros(self.arena.theta),
             [stream for draws in self.draws for stream in (*draws.noise, draws.shakes)],
             steps=self.task.steps_per_epoch,
             batch_size=self.task.items_per_step,
@@ -277,15 +268,24 @@ class PackTrainer:
         self.averages.after_step(t)
         return found
 
-    def _state(self, total: Tensor) -> State:  # (MEASURES, L), sums of the epoch so far
-        """Return all that decides the rest of the training, not copied."""
-        lanes = {
+    def _tensors(self, total: Tensor) -> dict[str, Tensor]:  # (rows, L), sums of the epoch so far
+        """Return the lanes' own tensors that decide the rest of the training, each (L, …), not copied."""
+        tensors = {
             "theta": self.arena.theta,
             "alpha": self.update.alpha,
             "lam": self.update.lam,
             "died_at": self.died_at,
             "total": total.t(),
             **{f"moment{k}": moment for k, moment in enumerate(self.update.family.moments())},
+        }
+        if (projection := self.update.projection) is not None:
+            tensors["projected"] = projection.found
+        return tensors
+
+    def _state(self, total: Tensor) -> State:  # (rows, L)
+        """Return all that decides the rest of the training, not copied."""
+        lanes = {
+            **self._tensors(total),
             **{f"network/{name}": value for name, value in self.lanes.state().items()},
             **{f"average/{name}": value for name, value in self.averages.state().items()},
         }
@@ -293,16 +293,9 @@ class PackTrainer:
         noise = torch.stack([stream.get_state() for stream in self.draws[0].noise])
         (lanes if len(noise) == len(self.cells) else shared)["noise"] = noise
         if (projection := self.update.projection) is not None:
-            lanes["projected"], shared["seen"] = projection.found, projection.seen
-        values = {
-            "epoch": self.epoch,
-            "done": self.done,
-            "initial": self.initial,
-            "curves": self.curves,
-            "diagnostics": self.diagnostics.curves,
-            "snapshots": self.snapshots,
-        }
-        return State(lanes, shared, values)
+            shared["seen"] = projection.seen
+        values = {name: getattr(self, name) for name in ("epoch", "done", "initial", "curves", "snapshots")}
+        return State(lanes, shared, values | {"diagnostics": self.diagnostics.curves})
 
     def _restore_results(self, saved: State) -> None:
         """Set what has been measured, and how far training came."""
@@ -313,22 +306,16 @@ class PackTrainer:
         self.order.set_state(saved.shared["order"].clone())
 
     @torch.inference_mode()
-    def _restored(self, total: Tensor) -> Tensor:  # (MEASURES, L)
+    def _restored(self, total: Tensor) -> Tensor:  # (rows, L)
         """Set the lanes and their sums of the epoch to the saved state, if there is one; return the sums."""
         if self.saved is None:
             return total
         lanes, shared = self.saved.lanes, self.saved.shared
         self.diagnostics.curves = self.saved.values["diagnostics"]
         self.saved = None
-        self.arena.theta.copy_(lanes["theta"])
-        self.update.alpha.copy_(lanes["alpha"])
-        self.update.lam.copy_(lanes["lam"])
-        self.died_at.copy_(lanes["died_at"])
-        self.any_died = bool((self.died_at >= 0).any())
-        for k, moment in enumerate(self.update.family.moments()):
-            moment.copy_(lanes[f"moment{k}"])
+        for name, tensor in self._tensors(total).items():
+            tensor.copy_(lanes[name])
         if (projection := self.update.projection) is not None:
-            projection.found.copy_(lanes["projected"])
             projection.seen.copy_(shared["seen"])
         for start, part in (("network/", self.lanes), ("average/", self.averages)):
             part.restore({n.removeprefix(start): v for n, v in lanes.items() if n.startswith(start)})
@@ -337,10 +324,7 @@ class PackTrainer:
             draws.shakes.set_state(shared["shakes"].clone())
             for stream, state in zip(draws.noise, noise, strict=True):
                 stream.set_state(state.clone())  # torch reads the start of a view's storage
-        return total.copy_(lanes["total"].t())
-
-    def _zeros(self) -> Tensor:
-        return self.measures.zeros(self.arena.theta)
+        return total
 
     @torch.inference_mode()
     def evaluate(self, split: Split, predictor: Predictor | None = None) -> Tensor:  # (measures, L)
@@ -349,7 +333,7 @@ class PackTrainer:
         Those of a schedule-free optimizer are its averages, not the θ that it takes gradients at.
         """
         if predictor is not None:
-            return self.evaluation.measured(predictor, split, self.died_at < 0, self.arena.theta)
+            return self.measures.of_split(predictor, split, self.died_at < 0, self.arena.theta)
         with self.update.evaluating(self.arena.theta):
             return self.evaluate(split, self.lanes.predictor())
 
@@ -366,15 +350,13 @@ class PackTrainer:
         return self._measured("test", self.splits.test) if len(self.splits.test) else {}
 
     def _trials(self) -> list[Trial]:
-        newest = max(self.snapshots, default=None)
-        if newest is None:
+        if self.snapshots:
+            last = self.snapshots[max(self.snapshots)]  # the result of the run
+        else:
             last = {name: values[-1] for name, values in self.curves.items()}
             last |= self._tested() | self.initial
-        else:
-            last = self.snapshots[newest]  # the result of the run
-        died_at = self.died_at.tolist()
+        every, died_at = self.curves | self.diagnostics.curves, self.died_at.tolist()
         trials = []
-        every = self.curves | self.diagnostics.curves
         for lane, cell in enumerate(self.cells):
             curves = {name: tuple(e[lane] for e in epochs) for name, epochs in every.items()}
             metrics = {name: values[lane] for name, values in last.items()}
@@ -384,17 +366,15 @@ class PackTrainer:
                 for epoch, found in self.snapshots.items()
             }
             ends = [*metrics.values(), *(curves[name][-1] for name in self.curves)]
-            finite = all(math.isfinite(value) for value in ends)
-            if died_at[lane] < 0 and finite:
+            if died_at[lane] < 0 and all(map(math.isfinite, ends)):
                 trials.append(Trial(cell, self.seed, Status.COMPLETE, metrics, curves, snapshots=snapshots))
-            else:
-                where = (
-                    f"step {died_at[lane]} of {self.task.steps}" if died_at[lane] >= 0 else "the last step"
-                )
-                what = "loss"
-                if died_at[lane] < 0 and math.isfinite(curves["val_loss"][-1]):
+                continue
+            what, where = "loss", f"step {died_at[lane]} of {self.task.steps}"
+            if died_at[lane] < 0:
+                where = "the last step"
+                if math.isfinite(curves["val_loss"][-1]):
                     what = next(name for name, value in metrics.items() if not math.isfinite(value))
-                detail = f"the {what} was not finite at {where}"
-                before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
-                trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
+            detail = f"the {what} was not finite at {where}"
+            before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
+            trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
         return trials

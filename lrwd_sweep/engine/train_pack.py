@@ -1,7 +1,5 @@
 """The work of an executor: `train_pack` in the process that has the data, `train_job` in any other."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable
 from functools import lru_cache

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
-from lrwd_sweep.engine.memory import MOST_LANES, lanes_that_fit, workers_that_fit
-from lrwd_sweep.engine.speed import measure
+from lrwd_sweep.engine.cost import MOST_LANES, lanes_that_fit, measure, workers_that_fit
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.errors import brief
 from lrwd_sweep.nets import decaying, network

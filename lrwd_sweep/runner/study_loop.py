@@ -245,8 +245,8 @@ def forecast(
 
     Raises what the command would raise before it trains.
     """
+    from lrwd_sweep.engine.cost import pack_bytes
     from lrwd_sweep.engine.device import free_bytes, threads_kept
-    from lrwd_sweep.engine.memory import pack_bytes
     from lrwd_sweep.runner.execution import Execution, estimate
 
     known, packs = [], []

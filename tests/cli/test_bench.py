@@ -1,131 +1,156 @@
-"""`bench` prints the measurement as text or strict JSON, and refuses options that do not apply to it."""
+"""`bench` measures in random order, and shows the result as text or strict JSON."""
 
-from __future__ import annotations
-
+from itertools import count
 from typing import Any
 
 import pytest
 import torch
 
 from lrwd_sweep.engine import device
-from lrwd_sweep.lab.bench import race
-from lrwd_sweep.lab.bench.race import Measurement
+from lrwd_sweep.errors import HostError
+from lrwd_sweep.lab import bench
+from lrwd_sweep.lab.bench import ENGINE, Measurement, choose_contenders
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Run, strict
 from tests.lab.bench import made_up
-
-ASKED: dict[str, Any] = {}
+from tests.lab.bench.made_up import RUN
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return made-up results, on an idle machine."""
-
-    def pretend(result: Any) -> Any:
-        def measure(*arguments: Any, **options: Any) -> Any:
-            ASKED.clear()
-            ASKED.update(options, arguments=arguments)
-            return result
-
-        return measure
-
-    monkeypatch.setattr(race, "race", pretend(made_up.race()))
-    monkeypatch.setattr(race, "scale", pretend(made_up.scaling()))
-    monkeypatch.setattr(race, "overhead", pretend(made_up.overhead()))
+    """Make measurements up, on an idle machine."""
+    monkeypatch.setattr(Measurement, "in_process", made_up.in_process)
+    monkeypatch.setattr(made_up, "runs", count())
+    monkeypatch.setattr(bench, "until_first_epoch", count(2.0, 0.5).__next__)
     monkeypatch.setattr(device, "load", lambda: 0.1)
-
-
-def raced() -> tuple[list[str], Measurement]:
-    names, asked = ASKED["arguments"]
-    return names, asked
+    RUN.clear()
 
 
 def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_default_race_is_shown_with_its_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run("bench")
-    assert (shown.code, shown.err) == (0, "")
+def spread(*values: float) -> dict[str, float]:
+    return {"median": sorted(values)[len(values) // 2], "low": min(values), "high": max(values)}
+
+
+def test_race_is_shown_with_its_machine_and_takes_ratios_repeat_by_repeat(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = run("bench", "--device", "cpu")
+    assert shown.code == 0
+    assert "lrwd-sweep: 8,000 lane-steps/s" in shown.err
     rows = {line.split(":")[0].strip(): words(line) for line in shown.out.splitlines()}
-    assert rows["lrwd-sweep"] == "lrwd-sweep: as grid runs it 363 8,400 (8,000 – 8,800)"
-    assert rows["plain"].endswith("16 1,050 (1,000 – 1,100) 8.0×")
+    assert rows["lrwd-sweep"] == "lrwd-sweep: as grid runs it 363 8,800 (8,000 – 9,600)"
+    assert rows["plain"].endswith("16 1,000 8.8× (8.0 – 9.6)")
     assert rows["vmap"].endswith("not available")
-    assert "vmap is not available: RuntimeError: [/x] is no batching rule" in shown.out
+    assert "vmap is not available: bench vmap: RuntimeError: [/x] is no batching rule" in words(shown.out)
     assert "15.0 MFLOP, 40% of them for validation, at 240 GFLOP/s" in words(shown.out)
-    assert "reaches 52 % (50 – 55) of that, 126 GFLOP/s" in words(shown.out)
+    assert "reaches 55 % (50 – 60) of that, 132 GFLOP/s" in words(shown.out)
     assert "digits, mlp-norm, AdamW, 30 epochs of 6 batches of 64" in words(shown.out)
-    names, asked = raced()
-    assert names == ["lrwd-sweep", "plain", "compiled", "processes", "vmap"]
+    assert {name: lanes for name, lanes, _ in RUN} == {
+        **dict.fromkeys(("plain", "compiled", "processes", "vmap"), (16,)),
+        ENGINE: (363,),
+        "floor": (1,),
+    }
+    assert [name for name, *_ in RUN].count("vmap") == 1
     monkeypatch.setattr(device, "load", lambda: 2.5)
     assert run("bench").err.startswith("the machine is busy, load 2.5 on ")
+    RUN.clear()
     monkeypatch.setattr("lrwd_sweep.engine.device.choose", lambda name: torch.device("cuda", 1))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"A card [of] {80 * place.index} GB")
     assert "; A card [of] 80 GB, torch " in words(run("bench").out)
-    assert raced()[0][3] == "graphs"
-    assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (3 * len(asked.lattice), 16, 3)
+    assert "graphs" in {name for name, *_ in RUN}
+    assert {asked.device for *_, asked in RUN} == {"cuda:1"}
 
 
-def test_contenders_task_device_and_numbers_can_be_chosen(run: Run) -> None:
-    done = run(
-        *("bench", "--contenders", "vmap, plain", "--net", "resnet20", "--epochs", "1", "--device", "cpu"),
-        *("--data", "cifar10", "--batch-size", "128", "--precision", "bfloat16"),
-        *("--lanes", "5", "--other-lanes", "4", "--repeats", "2"),
+def test_contenders_task_and_numbers_can_be_chosen_and_run_in_the_same_random_orders(run: Run) -> None:
+    orders = []
+    for _ in range(2):
+        RUN.clear()
+        done = run(
+            *("bench", "--contenders", "processes, plain", "--net", "resnet20", "--epochs", "1"),
+            *("--data", "cifar10", "--batch-size", "128", "--precision", "bfloat16", "--device", "cpu"),
+            *("--lanes", "5", "--other-lanes", "4", "--repeats", "8"),
+        )
+        assert "synthetic:cifar10, resnet20, bfloat16, AdamW, 1 epoch of 351 batches of 128" in words(
+            done.out
+        )
+        orders.append([(name, lanes) for name, lanes, _ in RUN])
+    assert orders[0] == orders[1]
+    rounds = [tuple(orders[0][k : k + 4]) for k in range(0, 32, 4)]
+    expected = [("floor", (1,)), (ENGINE, (5,)), ("plain", (4,)), ("processes", (4,))]
+    assert all(sorted(each) == expected for each in rounds)
+    assert len(set(rounds)) > 1
+    asked = RUN[0][2]
+    assert (asked.task.data_set, asked.task.precision, asked.device) == (
+        DATA_SETS["cifar10"],
+        "bfloat16",
+        "cpu",
     )
-    assert (done.code, done.err) == (0, "")
-    names, asked = raced()
-    task = asked.task
-    assert names == ["lrwd-sweep", "plain", "vmap"]
-    assert (task.data_set, task.steps_per_epoch) == (DATA_SETS["cifar10"], 351)
-    assert (task.net, task.precision, asked.device) == ("resnet20", "bfloat16", "cpu")
-    assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (5, 4, 2)
-    assert "synthetic:cifar10, resnet20, bfloat16, AdamW, 1 epoch of 351 batches of 128" in words(done.out)
 
 
 def test_json_is_strict_and_names_machine_and_task(run: Run) -> None:
-    shown = run("bench", "--format", "json")
-    assert (shown.code, shown.err) == (0, "")
-    document = strict(shown.out)
-    former = strict(run("bench", "--json").out)
-    assert former["contenders"] == document["contenders"]
-    assert document["schema_version"] == 1
+    document = strict(run("bench", "--format", "json", "--contenders", "plain,vmap").out)
+    assert strict(run("bench", "--json").out)["task"] == document["task"]
+    assert (document["schema_version"], document["machine"]["gpu"]) == (1, None)
     assert document["machine"].keys() >= {"cpu", "cores", "torch", "date", "load"}
-    assert document["machine"]["gpu"] is None
-    task = document["task"]
+    task, (_, plain, vmap) = document["task"], document["contenders"]
     assert (task["epochs"], task["steps"], task["repeats"]) == (30, 180, 3)
-    assert [c["name"] for c in document["contenders"]] == ["lrwd-sweep", "plain", "vmap"]
-    assert document["contenders"][1]["engine_ratio"]["median"] == 8.0
-    assert document["contenders"][2]["reason"].startswith("RuntimeError")
-    assert document["floor"]["fraction_reached"]["median"] == pytest.approx(0.525)
+    assert (plain["engine_ratio"], plain["lanes"]) == (pytest.approx(spread(8, 8.8, 9.6)), 16)
+    assert (vmap["available"], vmap["lane_steps_per_second"], vmap["reason"][:10]) == (
+        False,
+        None,
+        "bench vmap",
+    )
+    assert document["floor"]["fraction_reached"] == pytest.approx(spread(0.5, 0.55, 0.6))
 
 
 def test_scaling_and_overhead_are_shown_at_any_width(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run("bench", "--scaling")
-    assert (shown.code, shown.err) == (0, "")
+    shown = run("bench", "--scaling", "--repeats", "2")
+    assert (shown.code, shown.err) == (0, "measured 1 of 2 times\nmeasured 2 of 2 times\n")
     assert "2000 21.5 (20.5 – 22.6) 0.179 (0.171 – 0.188)" in words(shown.out)
     assert "from 50 on they take 0.525 s + 10.5 ms per lane" in words(shown.out)
-    assert (ASKED["most"], ASKED["arguments"][0].task.epochs) == (2000, 10)
+    assert (RUN[0][1][-1], RUN[0][2].task.epochs) == (2000, 10)
     found = strict(run("bench", "--scaling", "--format", "json", "--lanes", "50").out)["scaling"]
-    assert (found["at_once"], found["line"]["from_lanes"], ASKED["most"]) == (32, 50, 50)
-    monkeypatch.setenv("COLUMNS", "30")
-    narrow = run("bench", "--overhead")
-    assert max(map(len, narrow.out.splitlines())) <= 30
-    monkeypatch.delenv("COLUMNS")
-    shown = run("bench", "--overhead")
-    assert (narrow.code, shown.code, shown.err) == (0, 0, "")
+    assert [point["lanes"] for point in found["points"]] == [1, 2, 5, 10, 20, 50]
+    assert (found["at_once"], found["line"]) == (32, None)  # one point fills the machine
+    monkeypatch.setattr(made_up, "runs", count())
+    monkeypatch.setattr(bench, "until_first_epoch", count(2.0, 0.5).__next__)
+    shown = run("bench", "--overhead", "--repeats", "2")
     assert "from the start of the process to the end of an epoch 2.25 s (2.00 – 2.50)" in words(shown.out)
-    assert "both, per lane, of 10,000 0.600 ms (0.500 – 0.700)" in words(shown.out)
-    assert strict(run("bench", "--overhead", "--format", "json").out)["overhead"]["lanes"] == 10_000
-    assert ASKED["lanes"] == 10_000
+    assert "both, per lane, of 10,000 0.350 ms (0.300 – 0.400)" in words(shown.out)
+    found = strict(run("bench", "--overhead", "--format", "json", "--lanes", "100").out)["overhead"]
+    assert (found["lanes"], found["sampler_seconds_per_lane"]) == (100, spread(0.01))
+    monkeypatch.setenv("COLUMNS", "30")
+    assert max(map(len, run("bench", "--overhead").out.splitlines())) <= 30
 
 
 def test_optimizers_are_timed_relative_to_the_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {"sgdw": 100.0, "adamw:cautious": 50.0}
-    monkeypatch.setattr(race.Measurement, "in_process", lambda one, *_: {"rate": rates[one.optimizer]})
+    monkeypatch.setattr(made_up, "runs", iter([0] * 100))
     asked = ("bench", "--optimizers", "sgdw,adamw:cautious", "--lanes", "4", "--repeats", "2")
-    assert "adamw:cautious 50 20,000 2.00" in words(run(*asked).out)
+    assert "adamw:cautious 4,000 250 2.00" in words(run(*asked).out)
     found = strict(run(*asked, "--format", "json").out)["optimizers"]
-    assert [one["cost"]["median"] for one in found] == [1.0, 2.0]
-    for option, said in (("--scaling", "two measurements"), ("--contenders=plain", "does not use")):
-        refused = run(*asked, option)
-        assert (refused.code, said in refused.err) == (2, True)
+    assert [(one["lanes"], one["cost"]) for one in found] == [(4, spread(1.0)), (4, spread(2.0))]
+
+
+def test_what_does_not_apply_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words_, said in (
+        ("--optimizers sgdw --scaling", "are two measurements"),
+        ("--optimizers sgdw,sgdw", "names sgdw twice"),
+        ("--scaling --contenders plain", "does not use --contenders"),
+        ("--overhead --net mlp", "does not use --net"),
+        ("--contenders graphs --device cpu", "graphs runs only on cuda, not on cpu; leave"),
+        ("--contenders plane", "did you mean plain"),
+        ("--contenders plain,plain", "names plain twice"),
+    ):
+        refused = run("bench", *words_.split())
+        assert (refused.code, said in refused.err) == (2, True), words_
+    assert choose_contenders(None, "cuda") == [ENGINE, "plain", "compiled", "graphs", "vmap"]
+
+    def fail(asked: Measurement, name: str, *lanes: int) -> Any:
+        raise HostError(f"bench {name}: DeviceError: no room")
+
+    monkeypatch.setattr(Measurement, "in_process", fail)  # the engine's, too
+    refused = run("bench")
+    assert (refused.code, refused.err.count("no room")) == (3, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.engine.speed import Speed
+from lrwd_sweep.engine.cost import Speed
 from lrwd_sweep.errors import DeviceError, arg
 from lrwd_sweep.spec.preset import preset_names
 from tests.cli.conftest import Run

@@ -24,7 +24,7 @@ from torchvision.transforms import functional as transforms
 
 from lrwd_sweep.data import Splits, augmentation, load
 from lrwd_sweep.data.images import crop_flip, cutout, read_digits, read_pickle
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, DataSet, find_data_set

@@ -50,12 +50,14 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append((func, args, given, made))
         return out
 
-    def undo(self) -> None:
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for tensor, value in self.before.values():
             tensor.copy_(value)
         for stream, state in self.states.items():
             stream.set_state(state)
 
+    @torch.inference_mode()
     def replay(self) -> None:
         for func, args, kwargs, made in self.calls:
             found = [leaf for leaf in tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
@@ -69,13 +71,6 @@ def record(program: Program) -> Callable[[int], None]:
     """Record as `graph.capture` does, in the host's memory."""
     tapes: dict[int, Tape] = {}
     for count in {program.size, 1}:
-        tapes[count] = Tape()
-        with tapes[count]:
+        with Tape() as tapes[count]:
             program.steps(count)
-        tapes[count].undo()
-
-    def advance(count: int) -> None:
-        with torch.inference_mode():
-            tapes[count].replay()
-
-    return advance
+    return lambda count: tapes[count].replay()

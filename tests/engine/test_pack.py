@@ -1,59 +1,35 @@
-"""A lane equals a lone run; lanes do not see each other; the same specification gives the same bits."""
+"""A lane equals a lone run, its measures are those of torch, and diagnostics change no bit."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
-from lrwd_sweep.data import load
-from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.draws import generator
-from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.lab.bench.workload import module
-from lrwd_sweep.lab.references import lone_rule
+from lrwd_sweep.engine.lane_state import Arena, generator
+from lrwd_sweep.engine.metrics import Diagnostics, Measures, angle, recall_at_1
+from lrwd_sweep.lab.bench.contenders import module
 from lrwd_sweep.nets import network
 from lrwd_sweep.optim.update import columns
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.small import ADAMW, CELLS, CPU, F64, WELL, pack, splits, task
+from tests.engine.lone import train_alone
+from tests.small import CELLS, CPU, F64, ILL, WELL, pack, splits, task
 
 # Each optimizer, in turn with the schedules and both networks; the update alone is tested in tests/optim.
 NAMES = [
     *("sgd", "sgdw", "sgdw:lr-scaled", "adam", "adamw", "adamw:lr-scaled", "amsgradw:fixed", "adampw"),
     *("rmspropw:corrected", "adamw:normalized", "sgdpw"),
 ]
-
-
-def _lone(name: str, of: Task, cell: Cell, seed: int) -> tuple[Tensor, list[float], list[Tensor]]:
-    """Train in torch.nn by the optimizer's reference; return θ, and the loss and logits of every batch."""
-    net, train, times = module(of).double(), splits(F64).train, of.timetable
-    parameters, losses, seen = list(net.parameters()), list[float](), list[Tensor]()
-    with torch.no_grad():
-        for value, first in zip(
-            parameters, network(of).init(generator(seed, "parameters")).values(), strict=True
-        ):
-            value.copy_(first)
-    rules = [lone_rule(Optimizer.parse(name), of, cell.lr, cell.weight_decay) for _ in parameters]
-    order = generator(seed, "data order")
-    for t in range(of.steps):
-        if t % of.steps_per_epoch == 0:
-            batches = iter(torch.randperm(len(train), generator=order).split(of.batch_size))  # type: ignore[no-untyped-call]
-        x, y = train.batch(next(batches))
-        seen.append(net(x))
-        loss = cross_entropy(seen[-1], y)
-        losses.append(loss.item())
-        grads = torch.autograd.grad(loss, parameters)
-        with torch.no_grad():
-            for value, g, rule in zip(parameters, grads, rules, strict=True):
-                value.copy_(rule(value, g, times.eta(t), t + 1, times.steps_of_cycle(t)))
-    return torch.cat([value.detach().flatten() for value in parameters]), losses, seen
+DIAGNOSTICS = {"norm", "rotation", "effective_lr"}
 
 
 def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
@@ -62,35 +38,39 @@ def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
         of = task(("mlp-norm", "mlp")[k % 2], epochs=9, schedule=schedule)
         cells = (WELL if name.startswith("sgd") else CELLS)[:2]
         trainer = pack(name, of, cells, seed=3, data=splits(F64))
-        trials = trainer.run()
-        for lane, cell in enumerate(cells):
-            theta, losses, _ = _lone(name, of, cell, 3)
-            assert (trainer.arena.theta[lane] - theta).abs().max() < 1e-10, (name, schedule, cell)
+        for trial, lane, cell in zip(trainer.run(), trainer.arena.theta, cells, strict=True):
+            net, losses = train_alone(name, of, cell, splits(F64).train)
+            theta = nn.utils.parameters_to_vector(net.parameters())
+            assert (lane - theta).abs().max() < 1e-10, (name, schedule, cell)
             epoch_means = [math.fsum(losses[k : k + 3]) / 3 for k in range(0, of.steps, 3)]
-            assert trials[lane].curves["train_loss"] == pytest.approx(epoch_means, abs=1e-10), (name, cell)
-
-
-def _errors(logits: Tensor, y: Tensor) -> tuple[float, float]:
-    missed = (logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(1)
-    return (logits.argmax(1) != y).double().mean().item(), missed.double().mean().item()
+            assert trial.curves["train_loss"] == pytest.approx(epoch_means, abs=1e-10), (name, cell)
 
 
 def test_measures_equal_those_of_torch() -> None:
-    """Errors of training are those of batches before their updates, others those of evaluation mode."""
-    data = splits(F64)
+    """Measures of training are those of batches in training mode, others those of evaluation mode."""
+    data, names = splits(F64), ("loss", "error", "top5_error")
     of = task("mlp", 1, sizes=replace(task().data_set, classes=10))
-    trainer = pack("sgd", of, WELL[:1], data=data)
+    trainer = pack("sgd", of, [Cell(1e-30, 0.0)], data=data)  # too small a step to move
     (trial,) = trainer.run()
-    predictor = trainer.lanes.predictor()
-    for name, split in (("val", data.validation), ("test", data.test)):
-        logits = predictor.predict(split.x)[0].T
-        found = [trial.metrics[f"{name}_{measure}"] for measure in ("loss", "error", "top5_error")]
-        assert found == pytest.approx([cross_entropy(logits, split.y).item(), *_errors(logits, split.y)])
-    _, losses, seen = _lone("sgd", of, WELL[0], 0)
-    shuffled = torch.randperm(48, generator=generator(0, "data order"))
-    expected = _errors(torch.cat(seen), data.train.y[shuffled])
-    assert trial.curves["train_loss"][0] == pytest.approx(sum(losses) / 3)
-    assert (trial.curves["train_error"][0], trial.curves["train_top5_error"][0]) == pytest.approx(expected)
+    net, predict = module(of).double(), trainer.lanes.predictor().predict
+    nn.utils.vector_to_parameters(trainer.arena.theta[0], net.parameters())
+    order = torch.randperm(48, generator=generator(0, "data order"))
+    trained = torch.cat([net(x) for x in data.train.x[order].split(16)])  # type: ignore[no-untyped-call]
+    found = {"val": (predict(data.validation.x)[0].T, data.validation.y)}
+    found |= {"test": (predict(data.test.x)[0].T, data.test.y), "train": (trained, data.train.y[order])}
+    for name, (logits, y) in found.items():
+        missed = (logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(1)
+        errors = [wrong.double().mean().item() for wrong in (logits.argmax(1) != y, missed)]
+        measured = [trial.metrics[f"{name}_{measure}"] for measure in names]
+        assert measured == pytest.approx([cross_entropy(logits, y).item(), *errors]), name
+
+
+def test_measures_without_a_finite_loss_or_of_a_diverged_lane_are_nan() -> None:
+    measures, alive = Measures(task(), network(task())), torch.tensor([True, True, False])
+    for loss in (math.inf, math.nan):
+        found = measures.means(torch.tensor([[loss, 6.0, 1.0], [3.0, 2.0, 1.0], [1.0, 0.0, 1.0]]), 4, alive)
+        assert found[:, [0, 2]].isnan().all()
+        assert found[:, 1].tolist() == [1.5, 0.5, 0.0]
 
 
 def test_every_restart_leaves_a_snapshot_and_the_last_is_the_result() -> None:
@@ -113,8 +93,7 @@ def test_every_restart_leaves_a_snapshot_and_the_last_is_the_result() -> None:
             trainer.arena.theta[0] = torch.nan
 
     poisoned = trainer.run(poison)
-    assert poisoned[0].status is Status.DIVERGED
-    assert poisoned[0].snapshots == {2: whole[0].snapshots[2]}
+    assert (poisoned[0].status, poisoned[0].snapshots) == (Status.DIVERGED, {2: whole[0].snapshots[2]})
     assert poisoned[1:] == whole[1:]
 
 
@@ -126,34 +105,15 @@ def test_a_lane_stopped_by_one_bad_batch_has_no_figures_afterwards() -> None:
     of = task("tests.nets.awkward:Base", 3, schedule=Schedule.RESTARTS, t_0=1, t_mult=1)
     trainer = pack("sgd", of, WELL[:1], data=data)
     (trial,) = trainer.run()
-    assert trial.status is Status.DIVERGED
+    assert (trial.status, trial.snapshots) == (Status.DIVERGED, {})
     assert trainer.arena.theta.isfinite().all()
-    assert trial.snapshots == {}
     assert all(map(math.isnan, trial.curves["val_loss"]))
-
-
-def test_seeds_differ_and_are_the_same_for_every_optimizer() -> None:
-    cell = Cell(1e-30, 0.0)  # too small to move: only the seed is left
-    lanes = ("sgd", 0), ("adamw", 0), ("sgd", 1)
-    first, same, other = (
-        pack(name, task(epochs=1), [cell], seed=seed).run()[0].metrics for name, seed in lanes
-    )
-    assert first == same != other
-
-
-def test_default_task_is_learnt() -> None:
-    data = load("digits", Task().data_set).to(CPU, torch.float32)
-    (trial,) = PackTrainer(ADAMW, Task(), [Cell(2**-7, 2**-6)], 0, data).run()
-    assert trial.metrics["val_error"] < 0.1
-    assert trial.metrics["train_loss"] < 0.1
-    assert len(trial.curves["val_loss"]) == 60
 
 
 def test_evaluations_are_even_in_log_time_and_include_both_ends() -> None:
     assert Task(epochs=60).evaluations == (1, 2, 3, 4, 6, 9, 14, 20, 29, 41, 60)
     assert Task(epochs=1).evaluations == (1,)
     assert Task(epochs=10, eval_every=4).evaluations == (1, 4, 8, 10)
-    assert Task(epochs=10, eval_every=100).evaluations == (1, 10)
     restarts = Task(epochs=15, schedule=Schedule.RESTARTS, t_0=1, eval_every=15)
     assert restarts.evaluations == (1, 3, 7, 15)  # the snapshots at the ends of cycles
 
@@ -165,45 +125,36 @@ def test_results_do_not_depend_on_how_often_lanes_are_validated() -> None:
         often, seldom = (pack("adamw", of.changed(eval_every=every)).run() for every in (1, None))
         for a, b in zip(often, seldom, strict=True):
             assert (a.metrics, a.curves["train_loss"]) == (b.metrics, b.curves["train_loss"]), net
-            assert all(math.isfinite(value) for value in a.curves["val_loss"]), net
             values = zip(a.curves["val_loss"], b.curves["val_loss"], strict=True)
             for epoch, (every, some) in enumerate(values, 1):
+                assert math.isfinite(every), net
                 assert some == every if epoch in of.evaluations else math.isnan(some), (net, epoch)
         first, second = (trial.metrics for trial in often[:2])
-        assert first["initial_val_loss"] == second["initial_val_loss"], net  # before the first step
-        assert 1 < first["initial_val_loss"] < 4
+        assert 1 < first["initial_val_loss"] == second["initial_val_loss"] < 4, net  # before the first step
         assert first["initial_val_error"] > 0.5
 
 
-def _stacked(init: dict[str, Tensor], lanes: int = 3) -> Arena:
-    return Arena.stack(init, lanes, device=CPU, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("net", ["cnn", "torchvision:shufflenet_v2_x0_5"])
-def test_every_lane_has_the_initial_parameters(net: str) -> None:
-    sizes = DataSet(48, 20, 20, 4, (3, 8, 8))
-    init = network(task(net, sizes=sizes, engine="loop")).init(torch.Generator().manual_seed(0))
-    arena = _stacked(init)
-    for name, value in init.items():
-        assert torch.equal(arena.named[name], value.expand(3, *value.shape)), name
-        for views in (arena.named, arena.named_grad):
-            assert views[name].shape == (3, *value.shape), name
-            last = value.dim() == 4
-            assert not last or views[name][1].is_contiguous(memory_format=torch.channels_last), name
-    assert any(value.dim() == 4 for value in init.values())
-    assert [part.shape for part in arena.layout] == [tuple(value.shape) for value in init.values()]
-    assert columns(arena.layout) == (slice(0, arena.theta.shape[1]),)
-
-
-def test_views_share_the_arena_and_keep_a_row_per_output_channel() -> None:
+def test_every_lane_has_the_initial_parameters_and_its_views_share_the_arena() -> None:
+    for net in ("cnn", "torchvision:shufflenet_v2_x0_5"):
+        init = network(task(net, sizes=DataSet(48, 20, 20, 4, (3, 8, 8)), engine="loop")).init(
+            torch.Generator().manual_seed(0)
+        )
+        arena = Arena.stack(init, 3, device=CPU, dtype=F64)
+        for name, value in init.items():
+            assert torch.equal(arena.named[name], value.expand(3, *value.shape)), name
+            for views in (arena.named, arena.named_grad):
+                laid = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+                assert views[name][1].is_contiguous(memory_format=laid), name
+        assert [part.shape for part in arena.layout] == [tuple(value.shape) for value in init.values()]
+        assert columns(arena.layout) == (slice(0, arena.theta.shape[1]),)
     weight = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2)
-    arena = _stacked({"a": torch.zeros(5), "w": weight.contiguous(memory_format=torch.channels_last)})
+    last = weight.contiguous(memory_format=torch.channels_last)
+    arena = Arena.stack({"a": torch.zeros(5), "w": last}, 3, device=CPU, dtype=F64)
     arena.named["w"][2].add_(100)
-    rows = arena.theta[:, 5:].view(3, 2, 12)
+    rows = arena.theta[:, 5:].view(3, 2, 12)  # one per output channel
+    assert rows[:2, 0, :3].tolist() == [weight[0, :, 0, 0].tolist()] * 2
     for channel in range(2):
-        assert set(rows[0, channel].tolist()) == set(weight[channel].flatten().tolist())
         assert set(rows[2, channel].tolist()) == set((weight[channel] + 100).flatten().tolist())
-    assert rows[0, 0, :3].tolist() == weight[0, :, 0, 0].tolist()
 
 
 def test_padding_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +162,115 @@ def test_padding_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("adamw", "sgd", "adagradw", "adamp"):
         narrow = pack(name, task(), WELL)
         with monkeypatch.context() as patch:
-            patch.setattr(
-                Arena, "stack", lambda *given, **options: stack(*given, **options | {"align": 1000})
-            )
+            patch.setattr(Arena, "stack", lambda *given, **own: stack(*given, **own | {"align": 1000}))
             wide = pack(name, task(), WELL)
         assert wide.arena.theta.shape[1] % 1000 == 0
         assert wide.run() == narrow.run(), name
         assert wide.arena.theta[:, narrow.arena.theta.shape[1] :].abs().max() == 0, name
+
+
+def test_recall_counts_items_whose_nearest_other_item_has_their_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lrwd_sweep.engine.metrics.RECALL_ROWS", 4)
+    e, y = torch.randn(3, 5, 30, generator=torch.Generator().manual_seed(0), dtype=F64), torch.arange(30) % 3
+    e[1] = functional.one_hot(y, 5).t() * torch.arange(1, 31)  # a direction for each class
+    e[2, 0, 0] = math.nan
+    cosines = functional.cosine_similarity(e[0][:, :, None], e[0][:, None], dim=0).fill_diagonal_(-2)
+    hits = int((y[cosines.argmax(1)] == y).sum())
+    assert recall_at_1(e, y).tolist() == pytest.approx([hits / 30, 1.0, math.nan], nan_ok=True)
+    assert 0 < hits < 30
+    assert recall_at_1(e[:1, :, :1], y[:1]).tolist() == [0]  # no other item
+    assert recall_at_1(e[1:2, :, :4], y[:4]).tolist() == [0.5]  # two have no other item of their class
+
+
+def _strict(logits: Tensor, y: Tensor) -> Tensor:
+    """Compute cross-entropy in place; refuse numbers that are not finite."""
+    if not logits.isfinite().all() or not len(y):
+        raise ValueError("no numbers")
+    return functional.cross_entropy(logits.sub_(1), y.add_(1))
+
+
+def test_a_user_loss_gets_copies_and_may_raise_only_on_a_diverged_lane() -> None:
+    measured = Measures(task(), network(task()))
+    measured.loss = _strict
+    logits, y = torch.arange(24.0).view(2, 3, 4).sin(), torch.tensor([0, 1, 1, 0])
+    expected = [4 * functional.cross_entropy(lane.t(), y + 1).item() for lane in logits]
+    assert measured.losses(logits, y).tolist() == pytest.approx(expected)
+    assert y.tolist() == [0, 1, 1, 0]
+    assert torch.equal(logits, torch.arange(24.0).view(2, 3, 4).sin())
+    logits[0, 0, 0] = math.inf
+    found = measured.losses(logits, y)
+    assert found[0].isnan()
+    assert found[1] == pytest.approx(expected[1])
+    with pytest.raises(ValueError, match="no numbers"):
+        measured.losses(logits[1:, :, :0], y[:0])
+
+
+@given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(1e-6, math.pi - 1e-6), st.floats(1e-9, 1e-3))
+def test_angle_follows_from_the_sides_of_a_triangle(a: float, b: float, gamma: float, small: float) -> None:
+    radial, c = abs(a - b), math.hypot(b * math.sin(gamma), a - b * math.cos(gamma))
+    sides = [
+        (a, b, c),
+        (b, a, c),
+        (a, b, radial),
+        (a, b, radial * (1 - 1e-15)),
+        (3, 3, 6 * math.sin(small / 2)),
+    ]
+    found = angle(*torch.tensor(sides, dtype=F64).T).tolist()
+    assert found[:2] == pytest.approx([gamma, gamma], abs=1e-7)
+    assert found[2:4] == pytest.approx([0, 0], abs=1e-6)  # a radial step, also if too short by rounding
+    assert found[4] == pytest.approx(small, rel=1e-9)
+
+
+def test_diagnostics_describe_the_last_update_of_an_epoch() -> None:
+    x, y = splits(F64).train.x[:16], splits(F64).train.y[:16]
+    for name, power in (("sgdw", 2), ("sgdp", 2), ("adam", 1), ("adamp", 1)):
+        trainer = pack(name, task("mlp-norm", 9), WELL, data=splits(F64))
+        weights = [trainer.arena.named[f"weight{k}"] for k in (1, 2, 3)]
+        for t in range(3):
+            before = [w.flatten(1).clone() for w in weights]
+            trainer.step(x, y, t)
+        eta = trainer.timetable.eta(2)
+        curves = {found: values[0] for found, values in trainer.diagnostics.curves.items()}
+        for lane, cell in enumerate(WELL):
+            pairs = [(a[lane], b[lane].flatten()) for a, b in zip(before, weights, strict=True)]
+            turns = [math.acos(u @ w / (u.norm() * w.norm())) for u, w in pairs]
+            rates = [eta * cell.lr / float(u.norm()) ** power for u, _ in pairs]
+            norm = math.sqrt(sum(float(w @ w) for _, w in pairs))
+            assert curves["norm"][lane] == pytest.approx(norm, rel=1e-12), name
+            assert curves["rotation"][lane] == pytest.approx(sum(turns) / 3, rel=1e-6), name
+            assert curves["effective_lr"][lane] == pytest.approx(sum(rates) / 3, rel=1e-12), name
+
+
+def test_every_lane_has_a_value_per_epoch_and_nan_after_it_diverged() -> None:
+    for name, net in (("sgd", "mlp"), ("adamw", "mlp-norm"), ("adamp", "embed-norm"), ("sgdp", "mlp-norm")):
+        for trial in pack(name, task(net, 3), WELL).run():
+            measured = {found for found in trial.curves if not found.startswith(("train_", "val_"))}
+            assert measured == DIAGNOSTICS | ({"projection"} if name.endswith("p") else set()), name
+            for found in measured:
+                assert len(trial.curves[found]) == 3
+                assert all(0 <= value < math.inf for value in trial.curves[found]), (name, found)
+            rates = trial.curves.get("projection", (1,))
+            assert min(rates) == 1 if net == "embed-norm" else max(rates) <= 1, name
+            assert not measured & trial.metrics.keys()
+            recalls = {found for found in trial.metrics if "recall" in found}
+            named = {f"{split}_recall_at_1" for split in ("val", "test", "initial_val")}
+            assert recalls == (named if net == "embed-norm" else set()), name
+    (ill,) = pack("sgd", task("embed-norm", 3), [Cell(math.inf, 0.0)]).run()
+    (worse,) = pack("sgd", task("mlp", 3), [ILL]).run()
+    ends = [worse.curves[found][-1] for found in DIAGNOSTICS] + [ill.curves["val_recall_at_1"][-1]]
+    assert all(map(math.isnan, ends))
+
+
+def test_diagnostics_change_no_result_and_make_no_lane_diverge(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = pack("adamw", task("mlp-norm"), WELL).run()
+    with monkeypatch.context() as patch:
+        patch.setattr("lrwd_sweep.engine.metrics.angle", lambda a, b, c: a / 0)
+        for trial, one in zip(pack("adamw", task("mlp-norm"), WELL).run(), usual, strict=True):
+            assert (trial.metrics, trial.curves["norm"]) == (one.metrics, one.curves["norm"])
+            assert all(map(math.isnan, trial.curves["rotation"]))
+    monkeypatch.setattr(Diagnostics, "before", lambda self: None)
+    for trial, one in zip(pack("adamw", task("mlp-norm"), WELL).run(), usual, strict=True):
+        assert trial.metrics == one.metrics
+        assert trial.curves == {name: c for name, c in one.curves.items() if name not in DIAGNOSTICS}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.engine.choice import chosen, obstacle
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.cnn import CnnLanes

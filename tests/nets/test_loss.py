@@ -14,8 +14,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.data.user_data import completed
-from lrwd_sweep.engine import memory
-from lrwd_sweep.engine.memory import lanes_that_fit, pack_bytes
+from lrwd_sweep.engine import cost
+from lrwd_sweep.engine.cost import lanes_that_fit, pack_bytes
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.nets.loss import is_mean_over_items, refuse_state
@@ -190,7 +190,7 @@ def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.Monk
     logits = 2 * 10 * 100_000 * 4
     assert logits < needed("total", 110_000) - needed("total", 10_000) < 4 * logits
     assert 3.5 < needed("ranking", 20_000) / needed("ranking", 10_000) < 4.5  # pairs
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 1 << 28)
+    monkeypatch.setattr(cost, "free_bytes", lambda _: 1 << 28)
     sizes = DataSet(400, 900_000, 0, 10, (1, 8, 8))
     for task, why in (
         (_training("ranking", sizes=sizes), "is not a mean over items"),
@@ -209,7 +209,7 @@ def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error() -> None:
     task = _training("weighted")
     splits, _ = _splits(task)
     pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
-    loss: Any = pack.evaluation.loss
-    pack.evaluation.loss = replace(loss, code=replace(loss.code, thing=full))
+    loss: Any = pack.measures.loss
+    pack.measures.loss = replace(loss, code=replace(loss.code, thing=full))
     with pytest.raises(torch.OutOfMemoryError):
         pack.evaluate(splits.validation)

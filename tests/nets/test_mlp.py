@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.lane_state import Arena
 from lrwd_sweep.nets.cnn import Windows
 from lrwd_sweep.nets.loss import DEFAULT_LOSS
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes, MlpModule

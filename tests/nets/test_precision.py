@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.lane_state import Arena
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.science.trial import Status

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lrwd_sweep
-from lrwd_sweep.engine import device, memory
-from lrwd_sweep.engine.memory import pack_bytes
+from lrwd_sweep.engine import cost, device
+from lrwd_sweep.engine.cost import pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
@@ -151,15 +151,15 @@ def test_only_cores_with_room_for_a_lane_train(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 8)
-    needed = pack_bytes(Task(epochs=1), 1, CPU) / memory.MEMORY_SHARE
+    needed = pack_bytes(Task(epochs=1), 1, CPU) / cost.MEMORY_SHARE
     for room, slots in ((0.9 * 8, 7), (3.5, 3), (1.1, 1), (100, 8)):
         free = int(room * needed)
-        monkeypatch.setattr(memory, "free_bytes", lambda _, free=free: free)
+        monkeypatch.setattr(cost, "free_bytes", lambda _, free=free: free)
         on = Execution(Task(epochs=1), "cpu")
         packs = on.plan({0: [Cell(1 + k, 1) for k in range(100)]})
         assert (len(on.slots()), len(on.places)) == (slots, 8), room
         assert slots * pack_bytes(Task(epochs=1), len(packs[0].cells), CPU) < free
-    monkeypatch.setattr(memory, "free_bytes", lambda _: int(1.1 * needed))
+    monkeypatch.setattr(cost, "free_bytes", lambda _: int(1.1 * needed))
     storage = tmp_path / "a.db"
     found = lrwd_sweep.sweep(lr="2^-7:2^-6", weight_decay="0.01,0.1", seeds=1, epochs=1, storage=storage)
     assert found.surface.counts()["complete"] == 4
@@ -171,7 +171,7 @@ def test_a_device_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     places = tuple(torch.device("cpu", k) for k in range(3))  # as GPUs are, each with memory of its own
     monkeypatch.setattr(device, "places", lambda _: places)
     free = [1000, 1 << 40, 1 << 40]
-    monkeypatch.setattr(memory, "free_bytes", lambda place: free[place.index])
+    monkeypatch.setattr(cost, "free_bytes", lambda place: free[place.index])
     on = Execution(Task(epochs=1), "cpu")
     assert on.device == places[1]
     assert on.slots() == places[1:]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.engine.checkpoint import Checkpoints, State, find
-from lrwd_sweep.engine.speed import Speed
+from lrwd_sweep.engine.cost import Speed
 from lrwd_sweep.errors import StoreError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.cluster import store_packs, study_key, write_pack

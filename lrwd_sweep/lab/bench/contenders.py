@@ -1,42 +1,114 @@
-"""Alternatives to the engine: each is given a task and yields a function that trains lanes in its way."""
+"""Alternatives to the engine: each is given a task and yields a function that trains lanes in its way.
 
-from __future__ import annotations
+All share the lanes, the first weights, the batches and what is evaluated.
+"""
 
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from multiprocessing import get_context
 from operator import itemgetter
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
 
-from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.engine.device import cores
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench import workload
-from lrwd_sweep.lab.bench.workload import EVAL_BATCH, Curves, Lane, Step, Train, fit
-from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.nets import network
+from lrwd_sweep.nets.mlp import Mlp, MlpModule
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import computing
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.spec.catalog import BFLOAT16
 from lrwd_sweep.spec.task import Task
 
+EVAL_BATCH = 1024  # all of the digits' validation split at once; the engine has its own
 MOST_STACKED = {"cpu": 64, "cuda": 1024}  # networks in one stack
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # of torch.optim.AdamW
 
+Lane = tuple[Cell, int]  # a cell and a seed
+Curves = dict[Lane, list[float]]  # the validation loss after every epoch, and the test loss at the end
+Train = Callable[[Task, Sequence[Lane]], Curves]
+Work = Callable[[], object]
+Step = Callable[[Tensor, Tensor], None]  # batch (B, *shape), (B,)
 Stack = dict[str, Tensor]  # name → (L, *shape)
+T = TypeVar("T")
+
+
+def pick_lanes(lattice: Lattice, count: int) -> list[Lane]:
+    """Take `count` lanes: the lattice for seed 0, 1, …, then cells spread evenly over it."""
+    cells = list(lattice.cells())
+    lanes = [(cell, seed) for seed in range(count // len(cells)) for cell in cells]
+    rest = count - len(lanes)
+    return lanes + [(cells[k * len(cells) // rest], count // len(cells)) for k in range(rest)]
+
+
+def module(task: Task) -> nn.Module:
+    """Build the task's network in torch.nn."""
+    net = network(task)
+    assert isinstance(net, ModuleNetwork | Mlp)
+    return MlpModule(net) if isinstance(net, Mlp) else net.make()
+
+
+@cache
+def initial(task: Task, seed: int) -> tuple[Tensor, ...]:
+    """Draw the first values of the parameters of `module`, in their order."""
+    return tuple(value.float() for value in network(task).init(generator(seed, "parameters")).values())
+
+
+def data(task: Task, device: torch.device) -> Splits:
+    """Load all of the data into the device's memory."""
+    return load(task.data, task.data_set, standardize=task.standardize).to(device, torch.float32)
+
+
+def fit(step: Step, evaluate: Callable[[Split], T], task: Task, splits: Splits, seed: int) -> list[T]:
+    """Train in the seed's order; evaluate validation after every epoch, and the test split at the end."""
+    train, order, curve = splits.train, generator(seed, "data order"), []
+    for _ in range(task.epochs):
+        shuffled = torch.randperm(len(train), generator=order).to(train.device)
+        for index in shuffled.split(task.batch_size)[: task.steps_per_epoch]:  # type: ignore[no-untyped-call]
+            step(*train.batch(index))
+        curve.append(evaluate(splits.validation))
+    return [*curve, evaluate(splits.test)]
+
+
+def computed(task: Task, device: torch.device, *, stacked: bool = False) -> AbstractContextManager[None]:
+    """Compute a network's products in the task's precision within this context."""
+    rounded = task.precision == BFLOAT16
+    return computing(torch.bfloat16, device, stacked=stacked) if rounded else nullcontext()
+
+
+def recorded(work: Work, device: torch.device) -> Work:
+    """Return `work` as a CUDA graph, after a few runs of it; on a CPU, `work` itself."""
+    if device.type == "cpu":
+        return work
+    here, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    beside.wait_stream(here)
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            work()
+    here.wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
 
 
 @contextmanager
 def plain(task: Task, device: torch.device) -> Iterator[Train]:
     """Train lane after lane, each in a new network, with torch.optim.AdamW as it comes."""
-    splits = workload.data(task, device)
+    splits = data(task, device)
     yield lambda asked, lanes: {lane: _train_lane(asked, splits, lane) for lane in lanes}
 
 
@@ -45,8 +117,8 @@ def compiled(task: Task, device: torch.device) -> Iterator[Train]:
     """Train lane after lane in one network, compiled once, with AdamW(fused=True)."""
     if device.type == "cpu" and not shutil.which(compiler := os.environ.get("CXX", "g++")):
         raise HostError(f"no C++ compiler ({compiler}); install one, or set CXX")
-    net = workload.module(task).to(device)
-    train = _in_one_network(net, partial(_steps, net, fused=True), workload.data(task, device))
+    net = module(task).to(device)
+    train = _in_one_network(net, partial(_steps, net, fused=True), data(task, device))
     net.compile()
     yield train
 
@@ -54,7 +126,7 @@ def compiled(task: Task, device: torch.device) -> Iterator[Train]:
 @contextmanager
 def graphs(task: Task, device: torch.device) -> Iterator[Train]:
     """Train lane after lane in one network, its step recorded once as a CUDA graph, with fused AdamW."""
-    splits, net = workload.data(task, device), workload.module(task).to(device)
+    splits, net = data(task, device), module(task).to(device)
     fresh = deepcopy(net)  # recording takes steps
     steps = _recorded_steps(net, task, splits.train)
     net.load_state_dict(fresh.state_dict())
@@ -71,7 +143,7 @@ def processes(task: Task, device: torch.device) -> Iterator[Train]:
 @contextmanager
 def vmap(task: Task, device: torch.device) -> Iterator[Train]:
     """Train stacks of a seed's networks with torch.func, and AdamW written for stacks."""
-    splits, net = workload.data(task, device), workload.module(task).to(device)
+    splits, net = data(task, device), module(task).to(device)
     most = MOST_STACKED[device.type]
 
     def train(asked: Task, lanes: Sequence[Lane]) -> Curves:
@@ -87,8 +159,11 @@ def vmap(task: Task, device: torch.device) -> Iterator[Train]:
     yield train
 
 
+BASELINES = {each.__name__: each for each in (plain, compiled, graphs, processes, vmap)}
+
+
 def _train_lane(task: Task, splits: Splits, lane: Lane) -> list[float]:
-    net = workload.module(task).to(splits.train.device)
+    net = module(task).to(splits.train.device)
     return _in_one_network(net, partial(_steps, net), splits)(task, [lane])[lane]
 
 
@@ -97,7 +172,7 @@ _splits_of_worker: list[Splits] = []
 
 def _start_worker(task: Task, device: torch.device) -> None:
     torch.set_num_threads(1)
-    _splits_of_worker.append(workload.data(task, device))
+    _splits_of_worker.append(data(task, device))
 
 
 def _work(task: Task, lane: Lane) -> list[float]:
@@ -111,8 +186,8 @@ def _in_one_network(net: nn.Module, steps: Callable[[Task, Cell], Step], splits:
     def train(task: Task, lanes: Sequence[Lane]) -> Curves:
         curves = Curves()
         for cell, seed in lanes:
-            workload.begin(net, task, seed)
-            net.load_state_dict(fresh, strict=False)
+            start = zip(net.named_parameters(), initial(task, seed), strict=True)
+            net.load_state_dict(fresh | {name: value for (name, _), value in start}, strict=False)
             curves[cell, seed] = fit(steps(task, cell), partial(_evaluate, net, task), task, splits, seed)
         return curves
 
@@ -149,7 +224,7 @@ def _recorded_steps(net: nn.Module, task: Task, split: Split) -> Callable[[Task,
             torch._foreach_mul_(parameters, kept)
         adamw.step()
 
-    replay = workload.recorded(recorded_step, split.device)
+    replay = recorded(recorded_step, split.device)
 
     def steps(asked: Task, cell: Cell) -> Step:
         for value in (value for state in adamw.state.values() for value in state.values()):
@@ -170,7 +245,7 @@ def _recorded_steps(net: nn.Module, task: Task, split: Split) -> Callable[[Task,
 
 
 def _loss(net: nn.Module, task: Task, x: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
-    with workload.computed(task, x.device):
+    with computed(task, x.device):
         logits = net(x)
     return cross_entropy(logits.float()[:, : task.data_set.classes], y, reduction=reduction)
 
@@ -189,13 +264,13 @@ def _stack(
 ) -> tuple[Step, Callable[[Split], list[float]]]:
     """Stack a network for every cell; return the function that takes a step, and that evaluates."""
     device, lanes, t = splits.train.device, len(cells), 0
-    begun = zip(net.named_parameters(), workload.initial(task, seed), strict=True)
+    begun = zip(net.named_parameters(), initial(task, seed), strict=True)
     theta = {name: value.to(device).expand(lanes, *value.shape).clone() for (name, _), value in begun}
     buffers = {name: value.expand(lanes, *value.shape).clone() for name, value in net.named_buffers()}
     update, bare = _stacked_adamw(theta, cells), deepcopy(net).to("meta")
 
     def loss(theta: Stack, buffers: Stack, x: Tensor, y: Tensor) -> Tensor:
-        with workload.computed(task, device, stacked=True):
+        with computed(task, device, stacked=True):
             logits = functional_call(bare, (theta, buffers), (x,))
         return cross_entropy(logits.float()[:, : task.data_set.classes], y)  # without an embedding
 

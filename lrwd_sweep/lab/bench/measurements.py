@@ -1,7 +1,5 @@
 """The measurements, each in its own process: a contender's rate, the floor, scaling, bookkeeping."""
 
-from __future__ import annotations
-
 import json
 import math
 import pickle
@@ -26,10 +24,8 @@ from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.graph import current
 from lrwd_sweep.errors import LrwdError
-from lrwd_sweep.lab.bench import workload
-from lrwd_sweep.lab.bench.contenders import compiled, graphs, plain, processes, vmap
-from lrwd_sweep.lab.bench.race import ENGINE, FLOOR, Measurement
-from lrwd_sweep.lab.bench.workload import ADAMW, Curves, Lane, Train, Work, choose_lanes
+from lrwd_sweep.lab.bench import ENGINE, FLOOR, Measurement
+from lrwd_sweep.lab.bench.contenders import BASELINES, Curves, Lane, Train, Work, module, pick_lanes, recorded
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.mlp import MlpModule
 from lrwd_sweep.nets.network import compute_type
@@ -43,6 +39,7 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store
 
+ADAMW = Optimizer.parse("adamw:lr-scaled")  # torch.optim.AdamW
 SECONDS = 1.0  # that the floor is measured for
 STACK = {"cpu": 16, "cuda": 128}  # lanes in one bmm if the engine stacks the network, else one
 
@@ -70,9 +67,6 @@ def engine(task: Task, device: torch.device, optimizer: Optimizer = ADAMW) -> It
         yield train
 
 
-CONTENDERS = {ENGINE: engine} | {each.__name__: each for each in (plain, compiled, graphs, processes, vmap)}
-
-
 def contender(asked: Measurement) -> dict[str, Any]:
     """Measure lane-steps per second, after a warm-up of one epoch of the same.
 
@@ -80,9 +74,9 @@ def contender(asked: Measurement) -> dict[str, Any]:
     from a second thread, and on a busy machine they lose by it.
     """
     task, short, device = asked.task, asked.task.changed(epochs=1), torch.device(asked.device)
-    lanes = choose_lanes(asked.lattice, *asked.lanes)
-    training = partial(engine, optimizer=Optimizer.parse(asked.optimizer)) if asked.name == ENGINE else None
-    with current(device), (training or CONTENDERS[asked.name])(task, device) as train:
+    lanes = pick_lanes(asked.lattice, *asked.lanes)
+    own = partial(engine, optimizer=Optimizer.parse(asked.optimizer))
+    with current(device), BASELINES.get(asked.name, own)(task, device) as train:
         if device.type == "cpu" and asked.name not in {ENGINE, "processes"}:
             found = {}
             for threads in (torch.get_num_threads(), 1):
@@ -104,9 +98,9 @@ def scaling(asked: Measurement) -> dict[str, Any]:
     """Time every number of lanes, in random order after a warm-up, and count the lanes that train at once."""
     seconds = {}
     with engine(asked.task, torch.device(asked.device)) as train:
-        train(asked.task, choose_lanes(asked.lattice, cores()))
+        train(asked.task, pick_lanes(asked.lattice, cores()))
         for number in random.sample(asked.lanes, len(asked.lanes)):
-            seconds[number] = _seconds(train, asked.task, choose_lanes(asked.lattice, number))
+            seconds[number] = _seconds(train, asked.task, pick_lanes(asked.lattice, number))
     at_once = Execution(asked.task, asked.device).lanes_at_once()
     return {"seconds": [seconds[number] for number in asked.lanes], "at_once": at_once}
 
@@ -181,7 +175,7 @@ def floor(asked: Measurement) -> dict[str, Any]:
 
 def epoch(task: Task) -> tuple[list[Product], list[Product]]:
     """List the products of one lane's step, in which the data has no gradient, and of its validation."""
-    net, sizes = workload.module(task).to("meta"), task.data_set
+    net, sizes = module(task).to("meta"), task.data_set
     forward = products(net, torch.empty(task.batch_size, *sizes.shape, device="meta"))
     of_left, of_right = [(m, n, k) for m, k, n in forward], [(k, m, n) for m, k, n in forward[1:]]
     validation = torch.empty(sizes.validation, *sizes.shape, device="meta").split(EVAL_BATCH)  # type: ignore[no-untyped-call]
@@ -226,21 +220,15 @@ def _program(chosen: Sequence[Product], stack: int, like: Tensor) -> Work:
         for a, b, c in views:
             torch.bmm(a, b, out=c)
 
-    return workload.recorded(run, like.device)
-
-
-MEASUREMENTS = dict.fromkeys(CONTENDERS, contender) | {
-    FLOOR: floor,
-    "scaling": scaling,
-    "bookkeeping": bookkeeping,
-}
+    return recorded(run, like.device)
 
 
 def main() -> None:
     """Carry out the pickled measurement of `Measurement.in_process` and print its result as JSON."""
     sys.path[:], asked = pickle.loads(bytes.fromhex(sys.argv[2]))  # user code is found as in the parent
+    others = {FLOOR: floor, "scaling": scaling, "bookkeeping": bookkeeping}
     try:
-        print(json.dumps(MEASUREMENTS[asked.name](asked)))  # noqa: T201 - for the parent process
+        print(json.dumps(others.get(asked.name, contender)(asked)))  # noqa: T201 - for the parent process
     except LrwdError as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)

@@ -1,7 +1,5 @@
 """Noise in the shape of published data sets, without a download: a step's cost does not depend on values."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy, nll_loss
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.lab.bench.workload import module
+from lrwd_sweep.lab.bench.contenders import module
 from lrwd_sweep.lab.references import LoneKfac
 from lrwd_sweep.lab.verify import Check, Section
 from lrwd_sweep.nets import network

@@ -24,8 +24,7 @@ from lrwd_sweep.data.splits import Arrays, digest_of, splits_of
 from lrwd_sweep.data.user_data import reopened
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
-from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
-from lrwd_sweep.engine.speed import measure
+from lrwd_sweep.engine.cost import lanes_that_fit, measure, workers_that_fit
 from lrwd_sweep.engine.train_pack import OutOfMemory, train_job
 from lrwd_sweep.errors import DeviceError, LrwdError, UsageError
 from lrwd_sweep.runner import cluster

@@ -1,29 +1,31 @@
 """Every contender trains the engine's lanes: the same curves, up to the rounding of a few steps."""
 
-import math
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrwd_sweep.data import load
-from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench import measurements
-from lrwd_sweep.lab.bench.measurements import CONTENDERS, bookkeeping, contender, epoch, flop, products
-from lrwd_sweep.lab.bench.race import ENGINE
-from lrwd_sweep.lab.bench.workload import Curves, Lane, choose_lanes, module
+from lrwd_sweep.errors import HostError, UsageError
+from lrwd_sweep.lab import bench
+from lrwd_sweep.lab.bench import ENGINE, Measurement, measurements
+from lrwd_sweep.lab.bench.contenders import BASELINES, Curves, Lane, module, pick_lanes
+from lrwd_sweep.lab.bench.measurements import bookkeeping, contender, engine, epoch, flop, products
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.spec.task import Task
-from tests.lab.bench.made_up import ASKED, TASK
+from tests.refusal import assert_raises
 
+TASK = Task(epochs=2)
+ASKED = Measurement(TASK, Lattice((2**-9, 2**-8, 2**-7), (1.0, 8.0, 32.0)))
 LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2**-11, 128.0), 1)]
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5  # of a loss after twelve float32 steps, which differ by 2e-7; other lanes are further apart
@@ -47,7 +49,7 @@ def noisy_task() -> Task:
 
 
 def curves(name: str, task: Task | None = None, lanes: Sequence[Lane] = LANES) -> Curves:
-    with CONTENDERS[name](task or noisy_task(), CPU) as train:
+    with BASELINES.get(name, engine)(task or noisy_task(), CPU) as train:
         return train(task or noisy_task(), lanes)
 
 
@@ -62,14 +64,14 @@ def distance(a: Curves, b: Curves) -> float:
     return max(abs(x - y) / x for x, y in pairs)
 
 
-@pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
-def test_contender_follows_the_engine(name: str) -> None:
-    for net in ("mlp-norm", "mlp"):
-        found = curves(name, noisy_task().changed(net=net))
-        assert distance(engines(net=net), found) < TOLERANCE, net
-    rounded = curves(name, noisy_task().changed(precision="bfloat16"))
-    assert distance(engines(net="mlp-norm"), rounded) > 5 * TOLERANCE
-    assert distance(engines(precision="bfloat16"), rounded) < ROUNDED
+def test_contenders_follow_the_engine() -> None:
+    for name in ("plain", "graphs", "vmap"):
+        for net in ("mlp-norm", "mlp"):
+            found = curves(name, noisy_task().changed(net=net))
+            assert distance(engines(net=net), found) < TOLERANCE, (name, net)
+        rounded = curves(name, noisy_task().changed(precision="bfloat16"))
+        assert distance(engines(net="mlp-norm"), rounded) > 5 * TOLERANCE, name
+        assert distance(engines(precision="bfloat16"), rounded) < ROUNDED, name
 
 
 def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,25 +93,8 @@ def test_every_contender_follows_the_engine() -> None:
 
 def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(HostError, match=r"no C\+\+ compiler \(no-such-compiler\); install one, or set CXX"):
-        curves("compiled")
-
-
-def pictures() -> list[tuple[Tensor, Tensor]]:
-    """Return a few dark images, none for testing: rounding grows with pixels that are not standardised."""
-    stream = torch.Generator().manual_seed(0)
-    images = [torch.randint(4, (n, 1, 8, 8), generator=stream, dtype=torch.uint8) for n in (256, 64)]
-    return [(x, torch.arange(len(x)) % 10) for x in images]
-
-
-def test_contender_follows_the_engine_on_images_of_bytes_without_a_test_split() -> None:
-    for name, standardize in (("plain", True), ("plain", False), ("vmap", True)):
-        task = complete(TASK.changed(data=f"{__name__}:pictures", epochs=1, standardize=standardize))
-        expected, found = curves(ENGINE, task), curves(name, task)
-        for lane in LANES:
-            assert found[lane][0] == pytest.approx(expected[lane][0], rel=TOLERANCE), (name, standardize)
-            assert math.isnan(found[lane][1])
-            assert math.isnan(expected[lane][1])
+    complaint = r"no C\+\+ compiler \(no-such-compiler\); install one, or set CXX"
+    assert_raises(complaint, curves, "compiled", error=HostError)
 
 
 def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,20 +111,19 @@ def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPa
 def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() -> None:
     asked = replace(ASKED, task=TASK.changed(epochs=1))
     found = measurements.scaling(replace(asked, lanes=(1, 3)))
-    assert len(found["seconds"]) == 2
-    assert min(*found["seconds"], found["at_once"]) > 0
+    assert (len(found["seconds"]), min(*found["seconds"], found["at_once"]) > 0) == (2, True)
     found = bookkeeping(replace(asked, lanes=(20,)))
     assert found["lanes"] == 16  # a square lattice of at most 20
     assert min(found["sampler"], found["store"]) > 0
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 80))
-def test_lanes_are_distinct_and_of_the_number_asked(rows: int, columns: int, count: int) -> None:
-    lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
-    lanes = choose_lanes(lattice, count)
-    assert len(set(lanes)) == count
-    assert {cell for cell, _ in lanes} <= set(lattice.cells())
-    assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
+def test_lanes_are_distinct_and_of_the_number_asked() -> None:
+    for rows, columns, count in product((1, 2, 5), (1, 3), (1, 2, 7, 30, 61)):
+        lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
+        lanes = pick_lanes(lattice, count)
+        assert len(set(lanes)) == count
+        assert {cell for cell, _ in lanes} <= set(lattice.cells())
+        assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
 
 
 def test_step_has_three_products_a_layer_except_for_the_data_and_validation_one() -> None:
@@ -157,3 +141,25 @@ def test_floor_is_measured_for_stacked_networks_and_others(monkeypatch: pytest.M
         assert found["rate"] > 0
         assert 0 < found["validation"] < found["flop"]
     torch.set_num_threads(threads)
+
+
+def test_process_ignores_files_named_like_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    assert replace(ASKED, task=TASK.changed(epochs=1)).in_process("plain", 1)["rate"] > 0
+
+
+@pytest.mark.slow
+def test_error_in_the_process_is_one_line() -> None:
+    task = TASK.changed(net="torchvision:squeezenet1_1")
+    with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1' does not take images of [^\n]*$"):
+        replace(ASKED, task=task).in_process(bench.FLOOR, 1)
+
+
+@pytest.mark.slow
+def test_command_line_is_timed_until_its_first_epoch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < bench.until_first_epoch() < sys.float_info.max
+    monkeypatch.setattr(bench, "GRID", ("grid", "--device", "nowhere"))
+    with pytest.raises(HostError, match=r"^bench start-up: lrwd-sweep: unknown device 'nowhere'[^\n]*$"):
+        bench.until_first_epoch()

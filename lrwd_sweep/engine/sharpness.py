@@ -1,4 +1,16 @@
-"""Averages of weights along a run, and ensembles of its snapshots, evaluated beside the last weights.
+"""Flat minima: SAM's ascent before a gradient; averages of weights and ensembles of snapshots beside a run.
+
+SAM (Foret et al. 2021, arXiv 2010.01412), equation 2 with p = 2 and Algorithm 1:
+
+    ε̂ = ρ ∇L(w)/‖∇L(w)‖ ;  g = ∇L(w + ε̂)
+
+ASAM (Kwon et al. 2021, arXiv 2102.11600), with T_w = |w| + η element by element, of every parameter:
+
+    ε̂ = ρ T_w² ∇L(w)/‖T_w ∇L(w)‖
+
+Both gradients are of the same batch, augmented alike, with the same draws of dropout. g is then clipped and
+enters any update; decay acts on w. ‖·‖ is over one lane's parameters. In the second pass running statistics
+do not move. ASAM's authors leave T = 1 for biases in their code; here all parameters are scaled, as written.
 
     SWA  w̄ ← w̄ + (w − w̄)/(n + 1) after epochs or cycles      Izmailov et al. 2018, Algorithm 1
     EMA  w̄ ← β w̄ + (1 − β) w after every step, β = 2^(−1/(H·steps per epoch)); the first w̄ is the first w
@@ -8,25 +20,49 @@ torch.optim.swa_utils.update_bn has it. A snapshot ensemble (Huang et al. 2017) 
 the last M snapshots under restarts. None of it changes the training, nor its random numbers.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lrwd_sweep.data import Split
-from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.draws import Draws, generator
+from lrwd_sweep.engine.lane_state import Arena, Draws, generator
 from lrwd_sweep.nets.network import Lanes, Predictor
-from lrwd_sweep.spec.catalog import CLASS, EMA, EMBEDDINGS, ENSEMBLE, SWA
+from lrwd_sweep.spec.catalog import CLASS, EMA, EMBEDDINGS, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.task import Task
 
 Found = TypeVar("Found")
-State = Mapping[str, Tensor]
+
+
+@contextmanager
+def ascended(task: Task, arena: Arena, lanes: Lanes) -> Iterator[None]:
+    """Move θ by ε̂, from the gradient in the arena; afterwards θ and running statistics are as before."""
+    theta, state = arena.theta.clone(), {name: value.clone() for name, value in lanes.state().items()}
+    ascend(arena.theta, arena.grad, task.sam, adaptive=task.sam_adaptive)
+    try:
+        yield
+    finally:
+        arena.theta.copy_(theta)
+        lanes.restore(state)
+
+
+def ascend(theta: Tensor, g: Tensor, rho: float, *, adaptive: bool) -> None:  # (L, P) each
+    """Compute w ← w + ε̂ lane by lane; a lane without a finite gradient stays, and diverges as it would.
+
+    Lane by lane, so that the order of a sum does not depend on the pack.
+    """
+    for w, slope in zip(theta, g, strict=True):
+        direction, scale = slope, torch.linalg.vector_norm(slope)
+        if adaptive:
+            t = w.abs().add_(ETA)
+            scaled = t * slope
+            direction, scale = t.mul_(scaled), torch.linalg.vector_norm(scaled)
+        # divided first: ρ/‖g‖ may overflow
+        w.add_(torch.where(scale > 0, direction / scale, 0.0), alpha=rho)
 
 
 class Averages:
@@ -35,26 +71,24 @@ class Averages:
     def __init__(self, task: Task, arena: Arena, lanes: Lanes, train: Split, seed: int, streams: int) -> None:
         self.task, self.arena, self.lanes, self.train = task, arena, lanes, train
         self.seed, self.streams = seed, streams
-        zeros = {kind: torch.zeros_like(arena.theta) for kind in task.kinds if kind != ENSEMBLE}
-        self.swa, self.ema = zeros.get(SWA), zeros.get(EMA)
-        self.members: deque[State] = deque(maxlen=task.ensemble or 0)
+        self.means = {kind: torch.zeros_like(arena.theta) for kind in task.kinds if kind != ENSEMBLE}
+        self.members: deque[dict[str, Tensor]] = deque(maxlen=task.ensemble or 0)
         if task.ema is not None:
             self.rest = -math.expm1(-math.log(2) / (task.ema * task.steps_per_epoch))  # 1 − β
 
     def after_step(self, t: int | Tensor) -> None:
         """Add the weights after step t = 0, 1, … to the EMA; on a device t is (1,)."""
-        if self.ema is not None:
+        if (mean := self.means.get(EMA)) is not None:
             if isinstance(t, Tensor):
-                first = torch.ones((), dtype=self.ema.dtype, device=self.ema.device)
-                self.ema.lerp_(self.arena.theta, torch.where(t == 0, first, self.rest))
+                mean.lerp_(self.arena.theta, torch.where(t == 0, mean.new_ones(()), self.rest))
             else:
-                self.ema.lerp_(self.arena.theta, self.rest if t else 1.0)
+                mean.lerp_(self.arena.theta, self.rest if t else 1.0)
 
     @torch.inference_mode()
     def after_epoch(self, epoch: int) -> None:
         """Add the weights after an epoch, from 1, to SWA, and a snapshot to the ensemble, if it is time."""
-        if self.swa is not None and epoch in self.task.swa_epochs:
-            self.swa.lerp_(self.arena.theta, 1 / (1 + self.task.swa_epochs.index(epoch)))
+        if SWA in self.means and epoch in self.task.swa_epochs:
+            self.means[SWA].lerp_(self.arena.theta, 1 / (1 + self.task.swa_epochs.index(epoch)))
         if self.task.ensemble is not None and epoch in self.task.timetable.snapshots:
             self.members.append(self._now())
 
@@ -63,18 +97,19 @@ class Averages:
         """Measure all that there is after an epoch, by kind; θ and state of the lanes are as before."""
         found: dict[str, Found] = {}
         before = self._now() if self.task.kinds else {}
-        if self.swa is not None and epoch >= self.task.swa_epochs[0]:
-            found[SWA] = self._of_average(self.swa, before, measure)
-        if self.ema is not None:
-            found[EMA] = self._of_average(self.ema, before, measure)
+        for kind, mean in self.means.items():
+            if kind != SWA or epoch >= self.task.swa_epochs[0]:
+                found[kind] = self._of_average(mean, before, measure)
         if self.members and epoch in self.task.timetable.snapshots:
             found[ENSEMBLE] = measure(_Ensemble(self))
         if found:
             self.load(before)
         return found
 
-    def _of_average(self, weights: Tensor, state: State, measure: Callable[[Predictor], Found]) -> Found:
-        self.load({**state, "theta": weights})
+    def _of_average(
+        self, weights: Tensor, state: dict[str, Tensor], measure: Callable[[Predictor], Found]
+    ) -> Found:
+        self.load(state | {"theta": weights})
         try:
             for k, (x, y, draws) in enumerate(self._batches()):
                 if not self.lanes.average_statistics(k):
@@ -97,7 +132,7 @@ class Averages:
         state = {f"network/{name}": value.clone() for name, value in self.lanes.state().items()}
         return {"theta": self.arena.theta.clone(), **state}
 
-    def load(self, state: State) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         """Set θ and the state of the lanes to what was copied."""
         self.arena.theta.copy_(state["theta"])
         network = {n.removeprefix("network/"): v for n, v in state.items() if n.startswith("network/")}
@@ -105,16 +140,15 @@ class Averages:
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps, each (L, …)."""
-        found = {name: one for name, one in ((SWA, self.swa), (EMA, self.ema)) if one is not None}
+        found = dict(self.means)
         for k, member in enumerate(self.members):
             found |= {f"{ENSEMBLE}/{k}/{name}": value for name, value in member.items()}
         return found
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Set what `state` returned."""
-        for name, average in ((SWA, self.swa), (EMA, self.ema)):
-            if average is not None:
-                average.copy_(state[name])
+        for kind, mean in self.means.items():
+            mean.copy_(state[kind])
         members: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name.startswith(f"{ENSEMBLE}/"):
@@ -130,9 +164,7 @@ class _Ensemble:
     """
 
     def __init__(self, averages: Averages) -> None:
-        self.averages = averages
-        self.item = averages.task.data_set
-        self.embeds = averages.task.net in EMBEDDINGS
+        self.averages, self.item = averages, averages.task.data_set
 
     def predict(self, x: Any) -> Tensor:
         """Return log probabilities (L, C, B), or of classes per position as the network's outputs."""
@@ -141,7 +173,7 @@ class _Ensemble:
         for member in self.averages.members:
             self.averages.load(member)
             outputs = self.averages.lanes.predictor().predict(x)
-            if self.embeds:
+            if self.averages.task.net in EMBEDDINGS:
                 outputs, embedding = outputs.tensor_split([self.item.classes], dim=1)
                 embeddings.append(embedding)
             log_p = torch.log_softmax(outputs, self._classes(outputs))

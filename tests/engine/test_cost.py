@@ -1,37 +1,39 @@
-"""The count of a pack's memory is near its peak in a process, and packs fit into what is free."""
+"""The count of a pack's memory is near its peak, packs fit into what is free, and steps are timed."""
 
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from lrwd_sweep.engine import memory
-from lrwd_sweep.engine.memory import lanes_that_fit, pack_bytes
+from lrwd_sweep.engine import cost
+from lrwd_sweep.engine.cost import Speed, lanes_that_fit, made_up, measure, pack_bytes, timed
+from lrwd_sweep.engine.graph import Program
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.small import ADAMW, CPU, SGDW, task
+from tests.engine import tape
+from tests.small import ADAMW, CPU, SGDW, WELL, pack, task
 
 CUDA = torch.device("cuda", 0)
 DIGITS = DataSet(train=400, validation=697, test=700, classes=10, shape=(1, 8, 8))
-DIGITS4 = replace(DIGITS, classes=4)
 CIFAR = DataSet(train=45_000, validation=5_000, test=10_000, classes=10, shape=(3, 32, 32))
 
 WATCHED = """
-import gc, json, sys
+import ctypes, gc, json, sys
 from dataclasses import replace
-import ctypes, torch
+import torch
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import device
-from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
+from tests.small import WELL, pack
 
 def resident(name):  # bytes
     with open("/proc/self/status") as lines:
@@ -41,7 +43,7 @@ def train(task, batch, lanes):
     sizes = replace(task.data_set, train=batch, test=2)
     splits = [Split(torch.rand(n, *sizes.shape), torch.randint(10, (n,))) for n in (batch, 256, 2)]
     few = replace(task, batch_size=batch, sizes=sizes)
-    PackTrainer(Optimizer.parse("adamw"), few, [Cell(1e-3, 1e-3)] * lanes, 0, Splits(*splits)).run()
+    pack("adamw", few, WELL[2:] * lanes, data=Splits(*splits)).run()
 
 device.prepare(torch.device("cpu"))
 for text, lanes in json.loads(sys.argv[1]):
@@ -83,8 +85,7 @@ def test_peak_of_a_process_is_near_the_count_and_unused_memory_is_free(packs: li
     """The peak is within a factor of two: the heap breaks up differently in every process."""
     request = json.dumps([(task.to_dict() | {"engine": task.engine}, lanes) for task, lanes in packs])
     command = [sys.executable, "-c", WATCHED, request]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     *peaks, by_itself, asked = map(int, done.stdout.split())
     for (packed, lanes), peak in zip(packs, peaks, strict=True):
         assert 0.4 < peak / pack_bytes(packed, lanes, CPU, ADAMW) < 2, f"{packed.net} {packed.engine}"
@@ -92,7 +93,7 @@ def test_peak_of_a_process_is_near_the_count_and_unused_memory_is_free(packs: li
     assert asked > 390 << 20
 
 
-def test_memory_grows_with_lanes_moments_and_batch() -> None:
+def test_memory_grows_with_lanes_moments_copies_and_batch() -> None:
     loop, stacked = _task("resnet20", engine="loop"), _task("resnet20", engine="vmap")
     for device in (CPU, CUDA):
         assert pack_bytes(loop, 1, device) < pack_bytes(loop, 4, device) < 1.3 * pack_bytes(loop, 1, device)
@@ -102,21 +103,23 @@ def test_memory_grows_with_lanes_moments_and_batch() -> None:
     assert of["amsgrad"] - of["adamw"] == pytest.approx(of["adamw"] - of["sgd"], rel=0.01)
     assert of["adamw"] > 1.1 * of["sgd"]
     assert 1.6 < pack_bytes(_task("resnet20", 1024), 1, CPU) / pack_bytes(_task("resnet20", 512), 1, CPU) < 2
-
-
-def test_user_networks_are_counted_by_their_values() -> None:
-    plain, looking, words = (
-        pack_bytes(task(f"tests.nets.awkward:{name}", batch_size=64, sizes=DIGITS4, engine="loop"), 2, CPU)
-        for name in ("TwoLayers", "LookingAtValues", "OfWholeBatches")
-    )
-    assert looking == plain > 1 << 16
-    assert words > 0
+    user: dict[str, Any] = {"batch_size": 64, "sizes": replace(DIGITS, classes=4), "engine": "loop"}
+    names = ("TwoLayers", "LookingAtValues", "OfWholeBatches")  # user code is counted by values
+    found = [pack_bytes(task(f"tests.nets.awkward:{name}", **user), 2, CPU) for name in names]
+    assert found[0] == found[1] > 1 << 16
+    assert found[2] > 0
+    small = task("mlp", 7, schedule="restarts", t_0=1, t_mult=2)
+    weights = 1.08 * 4 * sum(p.numel() for p in pack("sgd", small, WELL[:1]).arena.named.values())
+    cases: list[tuple[dict[str, Any], int]] = [({"sam": 0.1}, 1), ({"swa": 1}, 2)]
+    for fields, copies in [*cases, ({"swa": 1, "ema": 1, "ensemble": 2}, 5)]:
+        more = pack_bytes(replace(small, **fields), 1, CPU) - pack_bytes(small, 1, CPU)
+        assert more == pytest.approx(copies * weights, abs=2), fields
 
 
 def _fit(
     monkeypatch: pytest.MonkeyPatch, task: Task, free: float, device: torch.device = CPU, **options: object
 ) -> int:
-    monkeypatch.setattr(memory, "free_bytes", lambda _: int(free))
+    monkeypatch.setattr(cost, "free_bytes", lambda _: int(free))
     given = {"workers": 2, "max_lanes": None, "optimizer": ADAMW, **options}
     return lanes_that_fit(task, device=device, **given)  # type: ignore[arg-type]
 
@@ -124,7 +127,7 @@ def _fit(
 def test_packs_are_the_largest_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     for net, device in (("mlp-norm", CPU), ("resnet20", CPU), ("mlp-norm", CUDA), ("resnet20", CUDA)):
         task = _task(net, 128)
-        free = 2 * pack_bytes(task, 3, device, ADAMW) / memory.MEMORY_SHARE
+        free = 2 * pack_bytes(task, 3, device, ADAMW) / cost.MEMORY_SHARE
         assert _fit(monkeypatch, task, free + 100, device) == 3, (net, device)
         assert _fit(monkeypatch, task, free - 100, device) == 2, (net, device)
     assert _fit(monkeypatch, _task("wrn-28-10", 128), 24e9) >= 1
@@ -133,18 +136,72 @@ def test_packs_are_the_largest_that_fit(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_packs_on_a_cpu_stay_in_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _fit(monkeypatch, Task(), 1e12) == memory.CPU_LANES
-    assert _fit(monkeypatch, _task("resnet20"), 1e12) == memory.FEW_LANES
-    assert _fit(monkeypatch, _task("resnet20"), 1e12, max_lanes=1) == 1
     small = Task(net="cnn-norm", engine="native", batch_size=16)
+    assert _fit(monkeypatch, Task(), 1e12) == cost.CPU_LANES
+    assert _fit(monkeypatch, _task("resnet20"), 1e12, max_lanes=1) == 1
+    for packed in (_task("resnet20"), replace(small, batch_size=64)):
+        assert _fit(monkeypatch, packed, 1e12) == cost.FEW_LANES
     lanes = _fit(monkeypatch, small, 1e12)
-    assert memory.FEW_LANES < lanes < memory.CPU_LANES
-    assert pack_bytes(small, lanes, CPU, ADAMW) <= memory.CPU_BYTES
-    for batch_size in (64, 400):
-        assert _fit(monkeypatch, replace(small, batch_size=batch_size), 1e12) == memory.FEW_LANES
+    assert cost.FEW_LANES < lanes < cost.CPU_LANES
+    assert pack_bytes(small, lanes, CPU, ADAMW) <= cost.CPU_BYTES
 
 
 def test_no_room_for_one_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = 2 * pack_bytes(_task("resnet20"), 1, CPU, ADAMW) / memory.MEMORY_SHARE
+    needed = 2 * pack_bytes(_task("resnet20"), 1, CPU, ADAMW) / cost.MEMORY_SHARE
     with pytest.raises(DeviceError, match=r"2 lanes of resnet20 need [^\n]* batch_size$"):
         _fit(monkeypatch, _task("resnet20"), 0.99 * needed)
+
+
+def test_packs_are_measured_as_large_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(of: Task, lanes: int = 100, seconds: float = 0.0, optimizer: Optimizer = ADAMW) -> Speed:
+        return measure(optimizer, of, lanes=lanes, seconds=seconds, device="cpu")
+
+    for name in ("adamw", "sgdp"):
+        speed = measured(Task(batch_size=2), 1, optimizer=Optimizer.parse(name))
+        assert speed.whole, name  # there is no smaller pack
+        assert min(speed.step, speed.sample) > 0, name
+    for net in ("mlp-norm", "cnn-norm"):
+        cifar = Task(net=net, data="cifar10", augment="crop-flip")  # its files need not be there
+        speed = measured(cifar)
+        assert (speed.whole, speed.step > 0) == (False, True), net
+    for split in (made_up(Task(batch_size=16), CPU).train, made_up(Task(), CPU).validation):
+        assert set(split.x.flatten(1).long().sum(1).tolist()) == {1}  # as tokens, sentences of one word
+
+    def timed(optimizer: Optimizer, task: Task, lanes: int, *_: object) -> tuple[float, float]:
+        if lanes * task.batch_size > 2:
+            raise MemoryError
+        return 1e-6, 1e-9
+
+    monkeypatch.setattr(cost, "timed", timed)  # as if the room for more were gone
+    assert not measured(Task(), seconds=600.0).whole
+    monkeypatch.setattr(cost, "free_bytes", lambda device: 0)
+    with pytest.raises(DeviceError, match="free some memory"):
+        measured(Task())
+
+
+def test_a_lane_costs_its_steps_and_its_evaluations() -> None:
+    speed, restarts = Speed(1.0, 0.001, whole=True), {"schedule": "restarts", "t_0": 4}
+    evaluations = 1 + len(Task(epochs=60, **restarts).evaluations)  # type: ignore[arg-type]
+    for own, times, snapshots in (({}, 12, 1), (restarts, evaluations, 4)):
+        expected = 60 * 6 + 0.001 * (times * 697 + snapshots * 700)
+        assert speed.seconds(Task(epochs=60, **own)) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_steps_on_a_device_are_timed_as_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed: list[bool] = []
+
+    class OnDevice(PackTrainer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.on_host, self.record = False, tape.record
+
+        def prepared(self, shuffled: Tensor) -> Program:
+            program = super().prepared(shuffled)
+            replayed.append(program.replay is not None)
+            return program
+
+    monkeypatch.setattr(cost, "PackTrainer", OnDevice)
+    few = Task(epochs=1, batch_size=130)  # fewer steps than are timed
+    assert min(timed(ADAMW, few, 2, 0.05, CPU, 1)) > 0
+    assert replayed == [True]

@@ -1,22 +1,24 @@
-"""The arena: all parameters of a pack in one flat tensor, every named parameter a view of it."""
+"""The state of a pack's lanes: parameters and gradients in one tensor each, and random numbers."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lrwd_sweep.data import augmentation
 from lrwd_sweep.optim import Segment
+from lrwd_sweep.spec.task import Task
+
+PURPOSES = ("parameters", "data order", "noise", "augmentation", "averages")
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """θ and g of L lanes with P parameters each, contiguous per lane."""
+    """θ and g of L lanes with P parameters each, contiguous per lane; every named parameter is a view."""
 
     theta: Tensor  # (L, P)
     grad: Tensor  # (L, P)
@@ -33,21 +35,21 @@ class Arena:
         device: torch.device,
         dtype: torch.dtype,
         align: int = 1,
-    ) -> Arena:
+    ) -> Self:
         """Give every lane the same parameters: seeds are common random numbers.
 
         Rows are padded with zeros to a multiple of `align` columns. Weights that are channels last in `init`
         stay so in the arena, with a row per output channel either way.
         """
-        flat = torch.cat([_as_it_lies(value).flatten() for value in init.values()]).to(device, dtype)
         last = {name for name, value in init.items() if _is_channels_last(value)}
+        as_they_lie = [v.permute(0, 2, 3, 1) if name in last else v for name, v in init.items()]
+        flat = torch.cat([value.flatten() for value in as_they_lie]).to(device, dtype)
         theta = functional.pad(flat, (0, -len(flat) % align)).repeat(lanes, 1)
         grad = torch.zeros_like(theta)
-        shapes = {name: tuple(value.shape) for name, value in init.items()}
-        ends = accumulate(math.prod(shape) for shape in shapes.values())
+        ends = accumulate(value.numel() for value in init.values())
         layout = tuple(
-            Segment(name, end - math.prod(shape), end, shape)
-            for (name, shape), end in zip(shapes.items(), ends, strict=True)
+            Segment(name, end - value.numel(), end, tuple(value.shape))
+            for (name, value), end in zip(init.items(), ends, strict=True)
         )
         return cls(theta, grad, _views(theta, layout, last), _views(grad, layout, last), layout)
 
@@ -57,10 +59,6 @@ def _is_channels_last(value: Tensor) -> bool:
     if value.dim() != 4 or value.is_contiguous():
         return False
     return value.is_contiguous(memory_format=torch.channels_last)
-
-
-def _as_it_lies(value: Tensor) -> Tensor:  # (O, I, H, W) → (O, H, W, I) if that is its order in memory
-    return value.permute(0, 2, 3, 1) if _is_channels_last(value) else value
 
 
 def _views(flat: Tensor, layout: Sequence[Segment], last: Collection[str]) -> dict[str, Tensor]:
@@ -74,3 +72,24 @@ def _views(flat: Tensor, layout: Sequence[Segment], last: Collection[str]) -> di
         else:
             found[part.name] = row.view(-1, *shape)
     return found
+
+
+def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Make a separate stream for every seed and purpose; CPU streams are the same for every device."""
+    return torch.Generator(device).manual_seed((seed << 8) + PURPOSES.index(purpose))
+
+
+@dataclass(slots=True)
+class Draws:
+    """The random numbers of passes in training mode: of the network's layers, and of the augmentation."""
+
+    noise: list[torch.Generator]  # one, or one per lane
+    shakes: torch.Generator
+    augment: Callable[[Any], Any]
+
+    @classmethod
+    def begun(cls, task: Task, seed: int, streams: int, device: torch.device, purpose: str = "") -> Self:
+        """Begin the streams of a seed; others that are begun alike draw the same numbers."""
+        shakes = generator(seed, purpose or "augmentation", device)
+        noise = [generator(seed, purpose or "noise", device) for _ in range(streams)]
+        return cls(noise, shakes, augmentation(task.augment, shakes))
