@@ -54,6 +54,8 @@ def test_a_specification_takes_completed_tasks() -> None:
     spec = own.spec(own.variant("adam"), complete=lambda task: replace(task, sizes=sizes))
     assert spec.task is not None
     assert spec.task.steps_per_epoch == 1
+    later = Request.of(first_seed=3, seeds=2)
+    assert later.spec(later.variant("adam")).seeds == (3, 4)
 
 
 def test_values_are_held_as_their_fields_hold_them() -> None:
