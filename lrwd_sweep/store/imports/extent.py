@@ -112,7 +112,8 @@ def scattered(runs: ImportedRuns, states: StateColumns) -> tuple[Extent, str]:
         points.setdefault(cell, {})[seed] = k
     if len({frozenset(seeds) for seeds in points.values()}) > 1:  # the points do not share their seeds
         points = {cell: dict(enumerate(seeds.values())) for cell, seeds in points.items()}
-    seeds = sorted(min((list(seeds) for seeds in points.values()), key=len))
+    fewest = min(points.values(), key=len)
+    seeds = sorted(fewest)
     count = max(LEAST_POINTS, min(MOST_PER_AXIS, round(math.sqrt(len(points) / 2))))
     lattice = Lattice(_drawn_on(lanes.lr, count), _drawn_on(lanes.weight_decay, count))
     numbered = [(k, seed) for found in points.values() for seed, k in found.items() if seed in seeds]
