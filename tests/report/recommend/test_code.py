@@ -230,3 +230,5 @@ def test_line_without_an_equivalent_is_explained_or_left_out() -> None:
     (values,) = [line for line in lines(imported("adamw:normalized"), Cell(0.1, 0.6)) if "dict" in line.code]
     for line in (longer, values):
         assert arguments(line.code, 900)["weight_decay"] == pytest.approx(0.6 / 30)
+    *_, longer = lines(swept("adamw"), Cell(0.1, 0.06))
+    assert arguments(longer.code, 900)["weight_decay"] == pytest.approx(0.6 * (360 / 900) ** 0.5)
