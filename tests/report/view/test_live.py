@@ -27,7 +27,7 @@ MARKS = "★○┃│"
 @pytest.fixture(name="clock", autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Set the time by `clock.now`, and stop the thread that ticks: a test calls `tick`."""
-    clock = SimpleNamespace(now=100.0, thread_time=lambda: 0.0, monotonic=lambda: clock.now)
+    clock: Any = SimpleNamespace(now=100.0, thread_time=lambda: 0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(live, "time", clock)
     monkeypatch.setattr(live, "SECONDS_BETWEEN_PICTURES", 600)
     return clock
