@@ -19,7 +19,6 @@ import yaml
 import lrwd_sweep
 from lrwd_sweep.cli import app
 from lrwd_sweep.cli.docs import FOLDER
-from lrwd_sweep.lab import verify
 from lrwd_sweep.lab.bench import Measurement
 from lrwd_sweep.runner.sampler import propose_cells
 from lrwd_sweep.runner.study_loop import StudyLoop
@@ -83,7 +82,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Sequence[s
     monkeypatch.setattr(StudyLoop, "grid", _grid)
     monkeypatch.setattr(StudyLoop, "tpe", _tpe)
     monkeypatch.setattr(Measurement, "in_process", made_up.in_process)
-    monkeypatch.setattr(verify, "demonstrate", lambda device: iter(()))
+    monkeypatch.setattr("lrwd_sweep.cli.verify.demonstrate", lambda device: iter(()))
 
     def run_here(words: Sequence[str]) -> int:
         monkeypatch.setattr(sys, "argv", list(words))

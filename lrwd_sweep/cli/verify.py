@@ -1,10 +1,12 @@
 """`lrwd-sweep verify`: this code compared with the papers and with other libraries."""
 
+from __future__ import annotations
+
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -19,6 +21,9 @@ from lrwd_sweep.errors import GateFailed
 from lrwd_sweep.lab.verify import Check, Relation, Section
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import plain, to_ascii
+
+if TYPE_CHECKING:
+    import torch
 
 _STYLES = {Relation.AGREE: "green", Relation.DIFFER: "yellow"}
 _MORE_ASCII = str.maketrans({"⊙": "*", "‖": "|", "Σ": "Sigma", "≈": "~"})
@@ -37,24 +42,12 @@ def verify(
     check fails.
     """
     from lrwd_sweep.engine.device import choose, prepare
-    from lrwd_sweep.lab.verify import lone_runs, parity, propositions
 
     as_json = as_json or form is TextFormat.JSON
     chosen = choose(device)
     prepare(chosen)
     console, sections = consoles.stdout(), []
-    shows = (
-        propositions.proposition_1,
-        propositions.proposition_2,
-        propositions.proposition_3,
-        propositions.filtering_identity,
-        propositions.scale_invariance,
-        propositions.equilibrium_rotation,
-        lone_runs.parity_of_flat_minima,
-        lone_runs.parity_of_kfac,
-        parity.parity_with_papers,
-    )
-    for section in chain((show(chosen) for show in shows), parity.parity_by_library(chosen)):
+    for section in demonstrate(chosen):
         sections.append(section)
         if not as_json:
             console.print(Shown(section))
@@ -72,6 +65,22 @@ def verify(
     if failures:
         more = f" (and {len(failures) - 1} more)" if failures[1:] else ""
         raise GateFailed(failures[0] + more)
+
+
+def demonstrate(device: torch.device) -> Iterator[Section]:
+    """Yield every section, in float64, as it is computed."""
+    from lrwd_sweep.lab.verify import lone_runs, parity, propositions
+
+    yield propositions.proposition_1(device)
+    yield propositions.proposition_2(device)
+    yield propositions.proposition_3(device)
+    yield propositions.filtering_identity(device)
+    yield propositions.scale_invariance(device)
+    yield propositions.equilibrium_rotation(device)
+    yield lone_runs.parity_of_flat_minima(device)
+    yield lone_runs.parity_of_kfac(device)
+    yield parity.parity_with_papers(device)
+    yield from parity.parity_by_library(device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,9 +238,9 @@ class Runner:
                 if self.choice.spool:
                     store_packs(self.store, name, spec, self.choice.spool)
 
-    def _tell(self, text: str, left: str = "") -> None:
+    def _tell(self, *parts: str) -> None:
         if not self.quiet:
-            consoles.note(text, left)
+            consoles.note(*parts)
 
     def _checkpoints(self, name: str, spec: StudySpec, task: Task) -> CheckpointPlace | None:
         """Return where the packs of a study leave their state: beside the store, if they do."""
