@@ -27,6 +27,17 @@ _PLURAL = {"beta1": "betas"}  # one option sets two fields
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _OPTIONS = 28  # columns of the longest option on a line with its help
 _CHOICES = 12  # characters of choices that --help lists beside the option
+_LIKE = {  # examples in errors, where 0.9 would be a strange one
+    "eps": "1e-8",
+    "eta_min": "0.01",
+    "label_smoothing": "0.1",
+    "logit_decay": "0.001",
+    "clip_norm": "1",
+    "damping": "0.001",
+    "sam": "0.05",
+    "swa": "45",
+    "ema": "2",
+}
 
 
 class TextFormat(StrEnum):
@@ -156,7 +167,7 @@ def _option(field: Field) -> Any:
     elif field.kind is int:
         parser, metavar = whole(name, int(field.least), field.most), "N"
     elif field.kind is float and parser is None:
-        parser = fraction(name, field.below, "1e-8" if name == "--eps" else "0.9")
+        parser = fraction(name, field.below, _LIKE.get(field.name, "0.9"))
         metavar = "X" if metavar == "NAME" else metavar
     elif 0 < len(choices := "|".join(field.choices)) < _CHOICES:
         metavar = choices

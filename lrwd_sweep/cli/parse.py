@@ -75,9 +75,8 @@ def fraction(option: str, below: float = 1.0, like: str = "0.9") -> Callable[[st
         except ValueError:
             value = math.nan
         if not 0 <= value < below:
-            raise UsageError(
-                f"{option} {shown(text)} is not a number from 0 to below {below:g}; write one like {like}"
-            )
+            wanted = f"from 0 to below {below:g}" if below <= 1 or value >= below else "of at least 0"
+            raise UsageError(f"{option} {shown(text)} is not a number {wanted}; write one like {like}")
         return value
 
     return parse

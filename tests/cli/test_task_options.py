@@ -118,7 +118,7 @@ REFUSED = (
     (_net("Net", "two"), "does not take inputs of 5 and 5: TypeError:"),
     ("--ensemble 2", "--ensemble has no effect on schedule cosine; add --schedule restarts"),
     ("--metric ema_val_loss", "is only measured by studies that train with --ema"),
-    ("--sam x", "--sam 'x' is not a number from 0"),
+    ("--sam x", "--sam 'x' is not a number of at least 0; write one like 0.05"),
 )
 
 
