@@ -175,7 +175,7 @@ def test_terminal_keeps_only_the_last_line_and_the_cursor(
     progress = watched(spec, terminal=True)
     with pytest.raises(KeyboardInterrupt), progress:
         raise KeyboardInterrupt
-    assert written(progress).rindex("\x1b[?25h") > written(progress).rindex("\x1b[?25l"), "the cursor is shown"
+    assert written(progress).rindex("\x1b[?25h") > written(progress).rindex("\x1b[?25l")  # the cursor
 
 
 def test_a_terminal_that_became_narrower_is_erased_where_it_wrapped() -> None:
