@@ -92,11 +92,7 @@ def test_search_is_drawn_at_its_nearest_cells_and_lists_its_best_points() -> Non
     assert found.best == Cell(0.9 * lr, 1.2 * weight_decay)
     for form, best, cells in (
         (Format.TABLE, "best of adamw .* 1 0.00703 .* 2 0.00859 .* 3 0.0328 ", r"\.400 .*\.200★"),
-        (
-            Format.MARKDOWN,
-            r"\n\| 1 \| 0.00703 .*\n\| 2 \| 0.00859 .*\n\| 3 \| 0.0328 ",
-            r"\.40\*[^★]*\.20.. ★",
-        ),
+        (Format.MARKDOWN, r"\n\| 1 \| 0.00703.*\n\| 2 \| 0.00859.*\n\| 3 \| 0.0328 ", r"\.40\*[^★]*\.20.. ★"),
     ):
         text = text_of([found], form)
         assert re.search(best, text), form
