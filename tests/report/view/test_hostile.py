@@ -54,7 +54,7 @@ def imported(path: Path, name: str) -> Result:
     with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
         csv.writer(file).writerows([["lr", "weight_decay", "value", "detail", name], *rows])
     sweep = read_sweep(path)
-    return result(name, to_study(sweep, name, decay_rule="coupled").spec, "", sweep.trials)
+    return result(name, to_study(sweep, name, decay_rule="coupled").spec, "", list(sweep.trials))
 
 
 def reported(name: str, found: Result) -> dict[Format, str]:

@@ -19,7 +19,7 @@ from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view import Format, render
 from lrwd_sweep.report.view.ci import CUT, LEFT_OUT, MOST_CHARACTERS, code, escaped, fitted, junit
-from lrwd_sweep.report.view.tables import task_text
+from lrwd_sweep.report.view.tables import separability_rows, task_text
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial
@@ -106,6 +106,7 @@ def test_verdict_left_open_by_the_noise_test_is_explained_in_every_format() -> N
     why = f"λ has no measurable effect within rows: {test.text}"
     for form in (*PROSE, Format.HTML, Format.JUNIT):
         assert why in text_of([found], form).replace("\\_", "_"), form
+    assert any(label == "remark" and why in entry for label, entry in separability_rows([found]))
     (read,) = json.loads(text_of([found], Format.JSON))["studies"]
     stored = read["separability"]["noise_test"]
     assert (stored["f"], stored["freedom"], stored["passed"]) == (test.f, [42, 84], False)
@@ -123,8 +124,8 @@ def test_a_maximised_study_has_the_advice_of_its_negative_and_says_which_end_is_
         assert (ours.role, ours.cell) == (theirs.role, theirs.cell)
         assert (theirs.around.mean, theirs.around.worst) == (-ours.around.mean, -ours.around.worst)
     better, worse = (
-        studies.mirrored(studies.plain(studies.study(lambda a, b, c=c: studies.bowl(a, b) - c, name)))
-        for c, name in ((0.05, "better"), (0, "worse"))
+        studies.mirrored(studies.plain(studies.study(height, name)))
+        for height, name in ((lambda a, b: studies.bowl(a, b) - 0.05, "better"), (studies.bowl, "worse"))
     )
     difference = comparison(worse, better).comparison.best_difference
     assert (difference.value, difference.low, difference.high) == pytest.approx((0.05,) * 3)
