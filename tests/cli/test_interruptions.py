@@ -1,4 +1,4 @@
-"""What a full disk, a store that is gone or locked, and short memory do to a command, as the guide says."""
+"""Every row of the guide on interruptions has a test; here are those of disk, locks, memory and place."""
 
 import re
 import shlex
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
+from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import Store, database, open_store
 from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, assert_refused
 from tests.faults import assert_finished, assert_told, stored
@@ -24,6 +25,45 @@ COMMAND = (
     *("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "1", "--epochs", "2"),
     *("--max-lanes", "1", "-q", "--study-name", NAME),
 )
+
+
+TESTS = """of every event in the guide
+Ctrl-C, `kill`, the terminal closes | stopped_packs_continue_where_they_were
+the same before or after training | a_signal_ends_every_phase_by_one_line
+a second signal | a_second_signal_ends_training_at_once
+Ctrl-Z, then `fg` | ctrl_z_stops_training_and_gives_the_terminal_back_until_fg
+`kill -9`, a power cut | killed_sweep_goes_on_and_ends_with_the_same_bits
+`kill -9`, a power cut | no_system_call_loses_anything_when_it_is_the_last_or_fails
+a process that trains lanes is killed | lost_packs_are_trained_again_in_halves
+a process that trains lanes is killed | a_process_that_ends_loses_only_its_own_pack
+a process that runs `--run` commands is killed | no_process_outlives_a_killed_or_interrupted_driver
+the disk is full | full_disk_ends_in_one_line_and_the_command_goes_on
+the store is deleted, renamed or replaced | results_of_a_deleted_store_are_kept_and_merged
+the store is deleted, renamed or replaced | all_trials_of_a_store_that_is_gone_are_kept_beside_it
+the store or its folder is read-only | file_permissions_are_explained
+another program locks the store | lock_is_waited_for_and_refused_when_it_stays
+another program locks the store | pack_that_cannot_be_stored_is_kept_beside_the_store
+the store is damaged | damaged_lanes_are_refused_until_they_are_trained_again
+the store is damaged | damaged_bytes_are_never_read_as_other_values
+the store is on a network file system | network_file_systems_are_named_once
+a checkpoint is damaged | damaged_checkpoint_is_not_used
+checkpoints of another machine or version | damaged_checkpoint_is_not_used
+the same study is trained twice at once | study_has_one_driver
+the process that trained a study is dead | study_has_one_driver
+the limit of memory (`ulimit -v`) is too low | memory_limit_and_a_deleted_directory_are_named
+the current directory is deleted | memory_limit_and_a_deleted_directory_are_named"""
+
+
+def test_every_row_of_the_guide_has_a_test() -> None:
+    page = (FOLDER / "interruptions.md").read_text(encoding="utf-8")
+    _, _, *rows = (line for line in page.splitlines() if line.startswith("|"))
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    assert all(len(row) == 4 and all(row) for row in cells)
+    tested = [line.split(" | ") for line in TESTS.splitlines()[1:]]
+    assert [row[0] for row in cells] == list(dict.fromkeys(event for event, _ in tested))
+    files = Path(__file__).parents[1].rglob("test_*.py")
+    known = {name for file in files for name in re.findall(r"def test_(\w+)", file.read_text("utf-8"))}
+    assert {name for _, name in tested} <= known
 
 
 @pytest.fixture(scope="module")

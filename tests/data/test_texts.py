@@ -11,6 +11,7 @@ import torch
 from lrwd_sweep.data import load
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import POSITION, find_data_set
+from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_files import read_text
 from tests.refusal import assert_raises
@@ -63,7 +64,13 @@ def test_bad_and_changed_texts_are_refused_in_one_line(
     Path("short.txt").write_text("to be or not to be")
     Path("same.txt").write_text(TEXT)
     sizes = find_data_set("text:same.txt", 8)
+    request = Request.of(net="gpt", data="text:same.txt", batch_size=8, net_options="context=8")
+    before = request.spec(request.variant("adam"))
     Path("same.txt").write_text(TEXT.swapcase())
+    now = find_data_set("text:same.txt", 8).digest
+    assert before.differences(request.spec(request.variant("adam"))) == [
+        f"data of text:same.txt, which changed: {sizes.digest}, {now}"
+    ]
     assert_raises("has changed", load, "text:same.txt", sizes, error=DataError)
     Path("same.txt").write_text("a" * 2000)
     Path("folder").mkdir()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lrwd_sweep.cli.study import merge as merge_command
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import Shard
@@ -62,6 +63,10 @@ def test_differences_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
         with pytest.raises(error, match=said):
             merge(first, source)
         assert Path(first).read_bytes() == before, said
+        if source != first:
+            with pytest.raises(error, match=said):
+                merge_command(str(tmp_path / "new.db"), [first, source])
+            assert not list(tmp_path.glob("new*")), said
 
 
 def test_missing_lanes_are_told_by_shard_and_times_are_added(tmp_path: Path) -> None:

@@ -82,6 +82,13 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
         assert lines[rows].startswith("α↑"), (rows, columns, width)
 
 
+@given(st.lists(st.floats() | st.just(0.0), min_size=12, max_size=12), st.integers(5, 100))
+def test_any_values_are_drawn(values: list[float], width: int) -> None:
+    grid = np.array(values).reshape(3, 4)
+    finite = np.where(np.isfinite(grid) & (np.abs(grid) < 1e150), grid, np.nan)
+    assert max(map(cell_len, drawn(Heatmap(surface(finite), ""), width).splitlines())) <= width
+
+
 def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
     found = stopped().surface
     assert {tile.mark for tile in Tiles.of(found).every} == {Mark.PARTIAL, Mark.MISSING}

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import html5lib
@@ -12,15 +13,17 @@ from markdown_it import MarkdownIt
 
 from lrwd_sweep.report.gates import EarlierReport, Gate, MaxBest, MaxRegression, Require
 from lrwd_sweep.report.recommend import recommendations
-from lrwd_sweep.report.result import comparison, result
+from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view import Format, notebook_html, render, text_of
 from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import Kind
+from lrwd_sweep.store.imports import to_study
 from tests.report.view.examples import HOSTILE, harmful, labelled, measured
 from tests.report.view.examples import study as study_of
+from tests.store.sample import read_sweep
 from tests.studies import study
 
 NAMES = (
@@ -33,8 +36,8 @@ NAMES = (
 )
 
 
-def reported(name: str) -> dict[Format, str]:
-    """Report a study whose name, optimizer, metrics and details are all `name`, and an ordinary one."""
+def labelled_in_all_parts(name: str) -> Result:
+    """Return a study whose name, optimizer, metrics and details are all `name`."""
     found = study(lost={(0, 0, 0): Status.FAILED, (0, 1, 0): Status.DIVERGED})
     trials = [
         replace(t, metrics={name: v, f"{name}2": v} if (v := t.metrics.get("val_loss")) else {}, detail=name)
@@ -42,25 +45,35 @@ def reported(name: str) -> dict[Format, str]:
     ]
     optimizer = Optimizer(None, DecayRule.LR_SCALED, name)
     spec = replace(found.spec, kind=Kind.IMPORT, optimizer=optimizer, metric=name, task=None)
-    results = [replace(result(name, spec, name, trials), storage=name), study(name="=ordinary")]
+    return replace(result(name, spec, name, trials), storage=name)
+
+
+def imported(path: Path, name: str) -> Result:
+    """Return the import of a file whose header names a metric `name` and whose details are `name`."""
+    rows = [[0.1 * i, 0.01 * j, i + j, name, 7] for i in (1, 2, 3) for j in (1, 2, 3)]
+    with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
+        csv.writer(file).writerows([["lr", "weight_decay", "value", "detail", name], *rows])
+    sweep = read_sweep(path)
+    return result(name, to_study(sweep, name, decay_rule="coupled").spec, "", list(sweep.trials))
+
+
+def reported(name: str, found: Result) -> dict[Format, str]:
+    """Report a hostile study beside an ordinary one."""
+    results = [found, study(name="=ordinary")]
     gates: list[Gate] = [MaxBest(0.0), Require(Verdict.COUPLED), MaxRegression(0, EarlierReport(name, {}))]
     outcomes = [gate.check(result) for result in results for gate in gates]
     return {form: text_of(render(results, [comparison(*results)], form, outcomes)) for form in Format}
 
 
+@cache
 def elements(text: str) -> set[tuple[str, frozenset[str]]]:
     """Return the elements of a page or of a part of one, each with the names of its attributes."""
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     return {(str(node.tag), frozenset(node.attrib)) for node in tree.iter()}
 
 
-@cache
-def harmless_elements() -> set[tuple[str, frozenset[str]]]:
-    return elements(reported("harmless")[Format.HTML])
-
-
-def check(form: Format, text: str, name: str) -> None:
-    """Check a text as its format's reader reads it."""
+def check(form: Format, text: str, name: str, harmless: str) -> None:
+    """Check a text as its format's reader reads it; `harmless` is that of a study with a harmless name."""
     assert not harmful(text)
     text.encode()
     match form:
@@ -79,15 +92,16 @@ def check(form: Format, text: str, name: str) -> None:
         case Format.JUNIT:
             tags = {"testsuites", "testsuite", "testcase", "failure", "system-out"}
             assert {element.tag for element in ET.fromstring(text).iter()} <= tags
-        case Format.HTML:  # the elements and attributes of a page with a harmless name
-            assert elements(text) == harmless_elements()
+        case Format.HTML:
+            assert elements(text) == elements(harmless)
             assert "{{ 7 * 7 }}" in text or "{{" not in name
 
 
 def test_hostile_names_are_harmless_in_formats_pictures_recipes_and_notebooks() -> None:
+    harmless = reported("harmless", labelled_in_all_parts("harmless"))
     for name in NAMES:
-        for form, text in reported(name).items():
-            check(form, text, name)
+        for form, text in reported(name, labelled_in_all_parts(name)).items():
+            check(form, text, name, harmless[form])
     found = [measured(HOSTILE), measured(f"{HOSTILE}2"), labelled()]
     for form in (Format.TABLE, Format.MARKDOWN, Format.HTML):
         assert not harmful(text_of(render(found, [], form, show=["norm", "scatter", "projection"]))), form
@@ -98,3 +112,10 @@ def test_hostile_names_are_harmless_in_formats_pictures_recipes_and_notebooks() 
     for kind in Kind:
         each = labelled() if kind is Kind.IMPORT else study_of(HOSTILE, kind=kind)
         assert all(given.command is None for given in recommendations(each).next), kind
+
+
+def test_hostile_files_are_harmless_in_every_format(tmp_path: Path) -> None:
+    harmless = reported("harmless", imported(tmp_path / "sweep.csv", "harmless"))
+    for name in NAMES:
+        for form, text in reported(name, imported(tmp_path / "sweep.csv", name)).items():
+            check(form, text, name, harmless[form])

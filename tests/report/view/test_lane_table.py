@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lrwd_sweep.errors import HostError
+from lrwd_sweep.report.result import result
 from lrwd_sweep.report.view.lane_table import csv_table, curve_frame, lane_frame
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
@@ -43,7 +44,9 @@ def test_frames_have_a_row_per_lane_or_epoch(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_csv_keeps_every_bit_and_has_no_row_for_missing_lanes() -> None:
-    for each in (study(), labelled("it")):
+    found, zero = study(), study().trials[40].metrics["val_loss"]  # becomes a value of exactly 0.0
+    shifted = [replace(t, metrics={m: v - zero for m, v in t.metrics.items()}) for t in found.trials]
+    for each in (found, labelled("it"), result("zero", found.spec, "", shifted)):
         rows = list(csv.DictReader(io.StringIO(csv_table([each]))))
         gone = [row for row in rows if row["status"] == "missing"]  # an import cannot be finished
         assert len(gone) == (each.spec.task is None)

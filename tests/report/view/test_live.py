@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lrwd_sweep.report.view import consoles, live
 from lrwd_sweep.report.view.live import Progress
-from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
@@ -33,19 +33,21 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     return clock
 
 
-def study(name: str, rows: int = 3, columns: int = 3, seeds: int = 2) -> StudySpec:
+def study(name: str, rows: int = 3, columns: int = 3, seeds: int = 2, kind: Kind = Kind.GRID) -> StudySpec:
     axes = (tuple(2.0 ** -(k + 1) for k in range(count)) for count in (rows, columns))
     optimizer, task = Optimizer.parse(name), Task(epochs=EPOCHS)
-    return StudySpec(Kind.GRID, optimizer, Lattice(*axes), tuple(range(seeds)), "val_loss", task)
+    return StudySpec(kind, optimizer, Lattice(*axes), tuple(range(seeds)), "val_loss", task)
 
 
-def watched(*specs: StudySpec, size: tuple[int, int] = (120, 30), terminal: bool = False) -> Progress:
+def watched(
+    *specs: StudySpec, size: tuple[int, int] = (120, 30), terminal: bool = False, **options: Any
+) -> Progress:
     """Return the progress of the studies, named by their optimizers, on a console of that size."""
     console = Console(
         file=io.StringIO(), width=size[0], height=size[1], force_terminal=terminal, _environ={},
         color_system="256" if terminal else None, highlight=False,
     )  # fmt: skip
-    return Progress(console, {spec.title: spec for spec in specs})
+    return Progress(console, {spec.title: spec for spec in specs}, **options)
 
 
 def packs_of(spec: StudySpec) -> list[Pack]:
@@ -116,6 +118,36 @@ def test_a_compilation_before_the_first_epoch_does_not_count_for_the_time_left(c
     assert text(progress) == "9 of 18 runs · about 80 s left · adam, epoch 1 of 10"
 
 
+def test_runs_in_the_store_and_of_other_processes_count_as_done() -> None:
+    adam, adamw = study("adam"), study("adamw")
+    first, second = packs_of(adam)
+    outside = [Trial(Cell(3.0, 3.0), 0, Status.COMPLETE), Trial(first.cells[0], 7, Status.COMPLETE)]
+    failed = Trial(second.cells[0], 1, Status.FAILED)  # it trains again
+    progress = watched(adam, adamw, known={"adam": [*done(first).trials, *outside, failed]})
+    assert text(progress) == "9 of 36 runs · starting"
+    progress.of("adam").begin([Pack(second.cells[:4], 1)])  # another process has stored the others
+    assert text(progress).startswith("14 of 36 runs")
+    lost, other = packs_of(adamw)
+    progress.of("adamw").begin([lost, other])  # adam has ended, whichever process trained it
+    assert text(progress).startswith("18 of 36 runs")
+    progress.of("adamw").happened(epoch(lost, 4))
+    progress.of("adamw").begin([*lost.halves(), other])  # it trains again, in halves
+    progress.of("adamw").happened(done(lost.halves()[0]))
+    assert text(progress).startswith("22 of 36 runs")
+
+
+def test_search_counts_the_points_that_it_has_yet_to_propose() -> None:
+    progress = watched(study("adamw", kind=Kind.TPE), points=8)
+    course, pack = progress.of("adamw"), Pack((Cell(0.45, 0.13),), 0)  # nearest to α = 2⁻¹, λ = 2⁻³
+    course.begin([pack])
+    assert text(progress).startswith("0 of 16 runs")
+    course.happened(done(pack))
+    course.begin([replace(pack, seed=1)])
+    assert text(progress).startswith("1 of 16 runs")
+    top = picture(progress)[2]
+    assert top.index(".250") < top.index("·")
+
+
 def test_terminal_keeps_only_the_last_line_and_the_cursor(
     clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +172,21 @@ def test_terminal_keeps_only_the_last_line_and_the_cursor(
     _, erased, rest = written(progress).rpartition("\x1b[2K")  # the last line erased is the picture's
     assert erased
     assert rest.strip() == "trained 9 runs in 0:02, 270 lane-steps/s"
+    progress = watched(spec, terminal=True)
+    with pytest.raises(KeyboardInterrupt), progress:
+        raise KeyboardInterrupt
+    assert written(progress).rindex("\x1b[?25h") > written(progress).rindex("\x1b[?25l")  # the cursor
+
+
+def test_a_terminal_that_became_narrower_is_erased_where_it_wrapped() -> None:
+    progress = watched(study("adam"), size=(100, 30), terminal=True)
+    with progress:
+        rows, progress.console.width = len(picture(progress)), 20
+        wrapped = sum((width - 1) // 20 for width in progress.widths)
+        before, progress.is_new = len(written(progress)), True
+        progress.tick()
+        erased = written(progress)[before:].partition("adam")[0].count("\x1b[1A")
+    assert (erased, wrapped > 0) == (rows - 1 + wrapped, True)  # the cursor is on the last line
 
 
 SIZES = (  # of the terminal, and how many of 1, 2 and 4 lattices of 11×11 it shows

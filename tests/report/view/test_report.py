@@ -1,6 +1,7 @@
 """Reports are complete in every format, and the same every time; JUnit has the shape that CI reads."""
 
 import html
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,16 +9,22 @@ from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.report.answer import answer
-from lrwd_sweep.report.gates import Gate, MaxBest, MaxFailed, NoEdge
+from lrwd_sweep.report.gates import Gate, MaxBest, MaxFailed, NoEdge, Require
+from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view import Format, render
 from lrwd_sweep.report.view.ci import CUT, LEFT_OUT, MOST_CHARACTERS, code, escaped, fitted, junit
-from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.report.view.tables import separability_rows, task_text
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.study import Kind
+from tests import studies
 from tests.report.view.examples import drawn, study
 
 PROSE = (Format.TABLE, Format.MARKDOWN)
@@ -70,6 +77,72 @@ def test_markdown_lattice_has_a_row_per_learning_rate_and_absurd_values_are_shor
         for form in Format:
             text = text_of([result(found.name, found.spec, found.created, trials)], form)
             assert "0" * 30 not in text, (form, absurd)
+
+
+def test_search_is_drawn_at_its_nearest_cells_and_lists_its_best_points() -> None:
+    spec = replace(study().spec, kind=Kind.TPE, seeds=(0,))
+    lr, weight_decay = spec.lattice.lr[2], spec.lattice.weight_decay[3]
+    found = result("tpe", spec, "", [
+        Trial(Cell(x * lr, y * weight_decay), 0, Status.COMPLETE, {"val_loss": value, "test_loss": value})
+        for x, y, value in [(1.1, 1.1, 0.3), (0.9, 1.2, 0.1), (4.2, 1.0, 0.4)]
+    ])  # fmt: skip
+    mean = found.surface.mean
+    assert [mean[2, 3], mean[4, 3], np.isfinite(mean).sum()] == pytest.approx([0.2, 0.4, 2])
+    assert [candidate.value for candidate in found.ranked(10)] == [0.1, 0.3, 0.4]
+    assert found.best == Cell(0.9 * lr, 1.2 * weight_decay)
+    for form, best, cells in (
+        (Format.TABLE, "best of adamw .* 1 0.00703 .* 2 0.00859 .* 3 0.0328 ", r"\.400 .*\.200★"),
+        (Format.MARKDOWN, r"\n\| 1 \| 0.00703.*\n\| 2 \| 0.00859.*\n\| 3 \| 0.0328 ", r"\.40\*[^★]*\.20.. ★"),
+    ):
+        text = text_of([found], form)
+        assert re.search(best, text), form
+        assert re.search(cells, text), form
+
+
+def test_verdict_left_open_by_the_noise_test_is_explained_in_every_format() -> None:
+    found = studies.study(lambda a, b: 0.1 + 0.01 * a**2, noise=1e-2)
+    test = found.separability.noise_test
+    assert test is not None
+    why = f"λ has no measurable effect within rows: {test.text}"
+    for form in (*PROSE, Format.HTML, Format.JUNIT):
+        assert why in text_of([found], form).replace("\\_", "_"), form
+    assert any(label == "remark" and why in entry for label, entry in separability_rows([found]))
+    (read,) = json.loads(text_of([found], Format.JSON))["studies"]
+    stored = read["separability"]["noise_test"]
+    assert (stored["f"], stored["freedom"], stored["passed"]) == (test.f, [42, 84], False)
+    assert why in read["separability"]["reason"]
+    assert why in Require(Verdict.SEPARABLE).check(found).reason
+
+
+def test_a_maximised_study_has_the_advice_of_its_negative_and_says_which_end_is_better() -> None:
+    low = studies.plain(studies.study(studies.ridge, "low"))
+    high = studies.mirrored(low)
+    assert high.ranked(10) == [replace(c, value=-c.value) for c in low.ranked(10)]
+    for ours, theirs in zip(recommendations(low).cells, recommendations(high).cells, strict=True):
+        assert ours.around is not None
+        assert theirs.around is not None
+        assert (ours.role, ours.cell) == (theirs.role, theirs.cell)
+        assert (theirs.around.mean, theirs.around.worst) == (-ours.around.mean, -ours.around.worst)
+    better, worse = (
+        studies.mirrored(studies.plain(studies.study(height, name)))
+        for height, name in ((lambda a, b: studies.bowl(a, b) - 0.05, "better"), (studies.bowl, "worse"))
+    )
+    difference = comparison(worse, better).comparison.best_difference
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0.05,) * 3)
+    for form in (*PROSE, Format.HTML):
+        text, lower = (text_of([each, each], form) for each in (high, low))
+        assert "a higher val_loss is better" in text.replace("\\_", "_"), form
+        assert "difference of the best values (higher is better)" in text, form
+        assert "higher is better" not in lower.replace("of which higher is better", ""), form
+    for each, direction in ((high, "maximize"), (low, "minimize")):
+        (found,) = json.loads(text_of([each], Format.JSON))["studies"]
+        assert (found["direction"], found["best"]["value"]) == (direction, each.ranked(1)[0].value)
+    for each, cap, side in ((high, -0.15, "below"), (low, 0.15, "above")):
+        capped = result("c", replace(each.spec, given_cap=cap), "", each.trials)
+        assert len(capped.ranked(100)) == int((abs(each.surface.values) < 0.15).all(axis=2).sum())
+        assert f"cells at or {side} the cap of {cap} are out" in task_text(capped)
+    trials = [replace(t, metrics={"acc": t.metrics["val_loss"]}) for t in low.trials]
+    assert "a lower acc is better" in task_text(result("acc", replace(low.spec, metric="acc"), "", trials))
 
 
 CODE = f"```python\nfirst{'.' * 50}\n\nsecond\n```"
