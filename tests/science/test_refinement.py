@@ -11,7 +11,7 @@ from lrwd_sweep.science.separability.analysis import Settings
 from lrwd_sweep.science.surface import CellStatus, Surface
 from lrwd_sweep.science.trial import Direction
 from tests.science.separability.surfaces import BOWL, NO_EFFECT, A, L, noisy, surface
-from tests.science.separability.test_simulation import straight
+from tests.science.separability.test_simulation import like, straight
 
 FEW = Settings(resamples=100)
 
@@ -92,6 +92,24 @@ def test_rules_hold_for_budgets_baselines_few_seeds_and_whole_lattices() -> None
         assert found.asked.any(axis=(0, 1)).all(), (seeds, size)
         assert not found.settled, (seeds, size)
     assert found.asked.all(), "a lattice of fewer than ten cells is trained whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "step", "most"), [("adam", 1.5, 0.6), ("adamw", 1.0, 0.6), ("sgd", 1.0, 0.5), ("sgdw", 1.0, 0.4)]
+)
+def test_shapes_of_the_default_lattices_need_at_most_three_fifths(
+    name: str, step: float, most: float
+) -> None:
+    case, changed, share = like(name, step), 0, []
+    for stream in range(20):
+        truth = surface(case.draw(np.random.default_rng(stream), 7), case.log_lr, case.log_decay)
+        found, stored = refined(truth)
+        ours, theirs = judged(found, stored).verdict, analyse(truth, resamples=100).verdict
+        changed += ours is not theirs and Verdict.UNDETERMINED not in (ours, theirs)
+        share.append(found.asked.mean())
+    assert np.mean(share) <= most
+    assert changed <= 1
 
 
 @pytest.mark.slow
