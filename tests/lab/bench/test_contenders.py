@@ -135,6 +135,14 @@ def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() 
     assert min(found["sampler"], found["store"]) > 0
 
 
+def test_fitted_line_is_the_line_of_its_points() -> None:
+    for fixed, per_lane, most in ((0.0, 0.1, 5), (2.5, 0.3, 37), (10.0, 1e-3, 5000)):
+        line = bench.fit_line({lanes: fixed + per_lane * lanes for lanes in bench.log_spaced(most)})
+        assert line is not None
+        assert line.fixed_seconds == pytest.approx(fixed, abs=1e-6)
+        assert line.seconds_per_lane == pytest.approx(per_lane, rel=1e-6)
+
+
 def test_lanes_are_distinct_and_of_the_number_asked() -> None:
     for rows, columns, count in product((1, 2, 5), (1, 3), (1, 2, 7, 30, 61)):
         lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
