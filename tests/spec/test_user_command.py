@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.request import Request
