@@ -250,8 +250,8 @@ print((peak() - before) / (2500 * 50_000 * 4 / 1024))
 
 
 @pytest.mark.slow
-def test_data_of_500_mb_are_read_within_1_3_times_their_memory() -> None:
-    for arguments, most in ((["Large"], 1.3), (["Iterated"], 1.3), (["Large", "stream"], 0.6)):
+def test_data_of_500_mb_are_read_within_1_5_times_their_memory() -> None:
+    for arguments, most in ((["Large"], 1.5), (["Iterated"], 1.5), (["Large", "stream"], 0.6)):
         command = [sys.executable, "-c", LARGE, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert float(done.stdout) < most, (arguments, done.stdout)
