@@ -8,7 +8,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule, MomentumForm, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import NETWORKS, PRECISIONS, DataSet
+from lrwd_sweep.spec.catalog import AUGMENTATIONS, NETWORKS, PRECISIONS, DataSet
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 
@@ -18,23 +18,27 @@ positive = st.floats(1e-12, 1e6)
 axes = st.lists(positive, min_size=1, max_size=4).map(tuple)
 lattices = st.builds(Lattice, axes, axes)
 seeds = st.sets(st.integers(0, 20), min_size=1, max_size=4).map(lambda found: tuple(sorted(found)))
-trainings = st.builds(
+_trainings = st.builds(
     Task,
     net=st.sampled_from(sorted(NETWORKS)),
     epochs=st.integers(1, 2000),
     batch_size=st.integers(2, 400),
     schedule=st.sampled_from(Schedule),
     t_0=st.none() | st.integers(1, 50),
+    t_mult=st.integers(1, 3),
     eta_min=st.floats(0, 0.5),
     momentum=st.none() | st.floats(0, 0.999),
     momentum_form=st.sampled_from(MomentumForm),
     nesterov=st.booleans(),
+    beta1=st.none() | st.floats(1e-9, 0.999),  # schedule-free has none of 0
     beta2=st.none() | st.floats(0, 0.999),
     eps=st.none() | st.floats(0, 1),
     decay_all=st.booleans(),
     precision=st.sampled_from(sorted(PRECISIONS)),
     data=st.just("digits"),
+    augment=st.sampled_from(sorted(AUGMENTATIONS)),
 )
+trainings = st.builds(lambda task, n: task.changed(warmup=n % task.epochs), _trainings, st.integers(0, 5))
 elsewhere = st.builds(
     Task, net=st.just("mlp"), data=st.just("folder:/nowhere"), sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5)))
 )

@@ -77,6 +77,12 @@ def test_the_next_command_is_the_same_study_continued(run: Run) -> None:
         assert (asked.spec.given_cap, asked.spec.direction) == (spec.given_cap, spec.direction)
 
 
+def test_a_script_without_a_seed_runs_with_one_and_is_told_that_a_verdict_needs_more(run: Run) -> None:
+    axes = ("--lr", "2^-9:2^-5", "--wd", "2^-7:2^-3", "--jobs", "2")
+    found = run("grid", "--run", f"{RUN[:-7]} 0", "--read", "auto", "-o", "adamw:lr-scaled", *axes)
+    assert (found.code, "25 runs" in found.err, "let the script take {seed}" in found.out) == (0, True, True)
+
+
 def test_bad_options_end_with_one_line(run: Run) -> None:
     axes = ("--lr", "0.1", "--wd", "0.1")
     grid, adam = ("grid", "--run", RUN, *axes), ("-o", "adam")

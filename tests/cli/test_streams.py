@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from lrwd_sweep.cli import app
-from tests.cli.conftest import ADAMW, TINY, Run, ended, process
+from tests.cli.conftest import ADAM, ADAMW, TINY, Run, ended, process
 from tests.report.view.test_consoles import Terminal
 
 OUTPUTS = [
@@ -29,9 +30,13 @@ def test_pipe_of_a_ci_service_gets_no_escape_codes_and_training_redraws_nothing(
         found = run(*arguments)
         assert found.out or found.err, arguments
         assert "\x1b" not in found.out + found.err, arguments
-    found = run("grid", *TINY, "--storage", "other.db")
+    found = run("compare", "adam", "adamw", *TINY[:-1], "2")
     assert not set("\x1b\r") & set(found.out + found.err)
-    assert len(found.err.splitlines()) == 2  # begun, and done
+    begun, some, _, adam, adamw = found.err.splitlines()
+    assert begun == "adam, adamw: 3×3 lattices × 2 seeds, 36 runs on cpu"
+    assert some == f"{ADAM}: 9 of 18 lanes are in the store; training the 9 that are missing"
+    assert re.fullmatch(r"adam: trained 9 runs in \d:\d\d, [\d,]+ lane-steps/s; 27 of 36 runs.*", adam)
+    assert re.fullmatch(r"adamw: trained 9 runs in \d:\d\d, [\d,]+ lane-steps/s", adamw)
 
 
 def test_ascii_stream_gets_escapes(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Streamed data: the same bits as data in memory; random transforms as of a lone run that seeds alike."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -225,3 +227,31 @@ def test_what_cannot_be_streamed_or_read_is_refused_in_one_line() -> None:
         task = _task([late, plain], stream=True)
         splits, late.change = _splits(task), change
         assert_raises(complaint, _run, task, splits, error=DataError)
+
+
+LARGE = """
+import resource, sys, torch
+from torch.utils.data import Dataset, IterableDataset
+from lrwd_sweep.data.user_splits import read
+
+class Large(Dataset):
+    def __len__(self): return 2500
+    def __getitem__(self, k): return torch.full((50_000,), float(k)), k % 2
+
+class Iterated(IterableDataset):
+    def __iter__(self): return (Large()[k] for k in range(2500))
+
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+small = torch.ones(4, 50_000), torch.arange(4) % 2
+read([small, small]); before = peak()
+read([eval(sys.argv[1])(), small], stream=len(sys.argv) > 2)
+print((peak() - before) / (2500 * 50_000 * 4 / 1024))
+"""
+
+
+@pytest.mark.slow
+def test_data_of_500_mb_are_read_within_1_5_times_their_memory() -> None:
+    for arguments, most in ((["Large"], 1.5), (["Iterated"], 1.5), (["Large", "stream"], 0.6)):
+        command = [sys.executable, "-c", LARGE, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert float(done.stdout) < most, (arguments, done.stdout)

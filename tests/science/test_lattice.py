@@ -21,8 +21,10 @@ def test_12_significant_digits_are_a_values_identity(any_value: float, value: fl
     assert Cell(value * (1 + ulps * 2.0**-52), 0.0) == Cell(value, 0.0)
     assert math.copysign(1, Cell(0.1, -0.0).weight_decay) == 1
     assert math.copysign(1, Lattice((0.1,), (-0.0,)).weight_decay[0]) == 1
-    lattice = Lattice((0.2,), (1.0, 0.0)).union(Lattice((0.1, 0.2), (0.0,)))  # cells go row by row
+    one, other = Lattice((0.2,), (1.0, 0.0)), Lattice((0.1, 0.2), (0.0,))
+    lattice = one.union(other)  # cells go row by row
     assert list(lattice.cells()) == [Cell(0.1, 0), Cell(0.1, 1), Cell(0.2, 0), Cell(0.2, 1)]
+    assert lattice == other.union(one) == lattice.union(one)
     assert pickle.loads(pickle.dumps(Cell(0.1, 0.2))) == Cell(0.1, 0.2)
 
 

@@ -125,3 +125,16 @@ def test_repeated_looks_keep_error_rates() -> None:
             found, stored = refined(surface(case.draw(np.random.default_rng(stream), 7)))
             held.append(not judged(found, stored).ridge_slope.excludes(slope))
         assert np.mean(held) >= 0.8, slope
+
+
+@pytest.mark.slow
+def test_shapes_of_the_default_lattices_need_at_most_three_fifths() -> None:
+    for name, step, most in (("adam", 1.5, 0.6), ("adamw", 1.0, 0.6), ("sgd", 1.0, 0.5), ("sgdw", 1.0, 0.4)):
+        case, changed, share = like(name, step), 0, []
+        for stream in range(20):
+            truth = surface(case.draw(np.random.default_rng(stream), 7), case.log_lr, case.log_decay)
+            found, stored = refined(truth)
+            ours, theirs = judged(found, stored).verdict, analyse(truth, resamples=100).verdict
+            changed += ours is not theirs and Verdict.UNDETERMINED not in (ours, theirs)
+            share.append(found.asked.mean())
+        assert (np.mean(share) <= most, changed <= 1) == (True, True), (name, np.mean(share), changed)

@@ -150,6 +150,17 @@ def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
         assert_raises(clash, find, "net", "./two/two.py:make")
 
 
+def test_an_imported_module_keeps_the_digest_of_what_was_imported() -> None:
+    _written({"pkg_of_mine/__init__.py": "from pkg_of_mine.nets import make\n"})
+    _written({"pkg_of_mine/nets.py": "def make():\n    return 1\n"})
+    first = find("net", "pkg_of_mine:make")
+    assert {Path(path).name for path in first.sources} == {"__init__.py", "nets.py"}
+    _written({"pkg_of_mine/nets.py": "def make():\n    return 2\n"})
+    again = find("net", "pkg_of_mine:make")
+    assert (again(), again.digest) == (1, first.digest), "Python imports a module once"
+    assert_raises(r"nets\.py' has changed on disk since it was imported; restart", again.refuse_stale)
+
+
 CODE = "from blocks_of_mine import body\nWIDTH = 8\ndef make():\n    return WIDTH\n"
 
 

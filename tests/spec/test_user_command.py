@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.request import Request
@@ -93,14 +92,18 @@ def test_a_commands_text_can_be_quoted_and_split_again() -> None:
 
 
 def test_compared_optimizers_have_commands_of_their_own() -> None:
-    two, plain = ("adam", "adamw:lr-scaled"), "a {lr} {weight_decay}"
+    two, plain, other = ("adam", "adamw:lr-scaled"), "a {lr} {weight_decay}", "b {lr} {weight_decay}"
     run: Any
-    for run in ("a {optimizer} {lr} {weight_decay}", (plain, "b {lr} {weight_decay}")):
+    for run in ("a {optimizer} {lr} {weight_decay}", (plain, other)):
         found = Request.of(**(AXES | {"run": run})).compared(two)
         assert len({each.command.template for each in found.values() if each.command}) == 2, run
-    for run, names in ((RUN, two), ((plain,) * 3, two), (RUN, ())):
-        with pytest.raises(UsageError):
-            Request.of(**(AXES | {"run": run})).compared(names)
+    for run, names, complaint in (
+        (RUN, two, "is the same for two optimizers"),
+        ((plain, other, f"{plain} c"), two, "given 3 times for 2 optimizers"),
+        ((plain, other), (*two, "sgd"), "given 2 times for 3 optimizers"),
+        (RUN, (), "needs the names of the optimizers"),
+    ):
+        assert_raises(complaint, Request.of(**(AXES | {"run": run})).compared, names)
 
 
 def test_a_specification_survives_json() -> None:
@@ -138,8 +141,9 @@ def test_identity_is_the_command_its_code_and_what_is_read(
         (found,) = before.differences(spec(run=run))
         assert found.startswith("code of train: "), file
     assert spec(run="python -m helper {lr} {weight_decay}").default_name.startswith("helper-")
-    Path("other.txt").write_text("data")  # a file that is no code
-    words = f"{run} --also other.txt"
-    noted = spec(run=words)
-    Path("other.txt").write_text("other data")
-    assert not noted.differences(spec(run=words))
+    for words, changes in ((f"{run} --also ./other", 0), ("./other {lr} {weight_decay}", 1)):
+        Path("other").write_text("#!/bin/sh\n")  # code without a suffix, which only a program is
+        noted = spec(run=words, seeds=1)
+        Path("other").write_text("#!/bin/bash\n")
+        assert len(noted.differences(spec(run=words, seeds=1))) == changes, words
+    assert noted.default_name.startswith("other-")

@@ -1,5 +1,6 @@
 """Every contender trains the engine's lanes: the same curves, up to the rounding of a few steps."""
 
+import math
 import os
 import shutil
 import sys
@@ -97,6 +98,23 @@ def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPat
     assert_raises(complaint, curves, "compiled", error=HostError)
 
 
+def pictures() -> list[tuple[Tensor, Tensor]]:
+    """Return a few dark images, none for testing: rounding grows with pixels that are not standardised."""
+    stream = torch.Generator().manual_seed(0)
+    images = [torch.randint(4, (n, 1, 8, 8), generator=stream, dtype=torch.uint8) for n in (256, 64)]
+    return [(x, torch.arange(len(x)) % 10) for x in images]
+
+
+def test_contenders_follow_the_engine_on_images_of_bytes_without_a_test_split() -> None:
+    for name, standardize in (("plain", True), ("plain", False), ("vmap", True)):
+        task = complete(TASK.changed(data=f"{__name__}:pictures", epochs=1, standardize=standardize))
+        expected, found = curves(ENGINE, task), curves(name, task)
+        for lane in LANES:
+            close = pytest.approx((expected[lane][0], math.nan), rel=TOLERANCE, nan_ok=True)
+            assert found[lane] == close, (name, standardize)
+            assert math.isnan(expected[lane][1])
+
+
 def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     for best in (1, 2):
@@ -115,6 +133,14 @@ def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() 
     found = bookkeeping(replace(asked, lanes=(20,)))
     assert found["lanes"] == 16  # a square lattice of at most 20
     assert min(found["sampler"], found["store"]) > 0
+
+
+def test_fitted_line_is_the_line_of_its_points() -> None:
+    for fixed, per_lane, most in ((0.0, 0.1, 5), (2.5, 0.3, 37), (10.0, 1e-3, 5000)):
+        line = bench.fit_line({lanes: fixed + per_lane * lanes for lanes in bench.log_spaced(most)})
+        assert line is not None
+        assert line.fixed_seconds == pytest.approx(fixed, abs=1e-6)
+        assert line.seconds_per_lane == pytest.approx(per_lane, rel=1e-6)
 
 
 def test_lanes_are_distinct_and_of_the_number_asked() -> None:

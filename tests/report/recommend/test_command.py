@@ -70,6 +70,7 @@ def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> No
         ("adamp", Task(momentum=0.5, decay_all=False), "--no-decay-norm-bias"),
         ("adam", Task(no_decay="cls_token|pos", undecayed=("x",)), "--no-decay 'cls_token|pos'"),
         ("adam", Task(precision="bfloat16", warmup=5), "--warmup 5 --precision bfloat16"),
+        ("adamw", Task(schedule=Schedule.RESTARTS, t_mult=3), "--schedule restarts --tmult 3"),
         ("adam", Task(data="cifar10", augment="crop-flip"), "--data cifar10 --augment crop-flip"),
     ):
         spec = replace(default(name), task=own)

@@ -119,6 +119,13 @@ def test_colours_keep_the_order_of_values_and_numbers_tell_tenths_apart(
             assert len({numbers.text(low + k * span / 10) for k in range(11)}) == 11
 
 
+@given(st.lists(st.floats() | st.just(0.0), min_size=12, max_size=12), st.integers(5, 100))
+def test_any_values_are_drawn_within_the_width(values: list[float], width: int) -> None:
+    grid = np.array(values).reshape(3, 4)
+    finite = np.where(np.isfinite(grid) & (np.abs(grid) < 1e150), grid, np.nan)
+    assert max(map(cell_len, drawn(Heatmap(surface(finite), ""), width).splitlines())) <= width
+
+
 def test_scale_spans_all_surfaces_and_clips_one_absurd_value() -> None:
     assert scale_of(valley(), valley() - 0.05).bright == pytest.approx(float(valley().min()) - 0.05)
     reach = 2 * (np.median(valley()) - valley().min())  # of the ramp, to twice the height of the better half

@@ -96,6 +96,12 @@ def test_rows_hold_what_the_analysis_found() -> None:
     )
     assert np.allclose([float(x) for x in tau], [steps, steps / 6, steps / 360], rtol=0.05)
     assert rows(labelled())["τ* of the ridge, η = 1"] == ["–"]  # an import has no task
+    given = replace(study().spec, kind=Kind.IMPORT, task=None, run_steps=360)
+    imported, trained = result("x", given, "", study().trials).timescale, study().timescale
+    assert imported is not None
+    assert trained is not None
+    assert (imported.steps, imported.share) == (trained.steps, trained.share)
+    assert (imported.epochs.value, given.tau_of_one) == (None, 1 / 360)
     assert not any("undetermined: " in entry for entries in rows(lost()).values() for entry in entries)
 
     assert rows(small(seeds=2), small())["scored"] == [

@@ -87,7 +87,7 @@ LIKE = {
 
 
 def like(name: str, step: float = 1.0, axes: tuple[Float, Float] | None = None) -> Case:
-    """Surfaces shaped like a default lattice of columns `step` octaves apart, on its own axes or on others.
+    """Make surfaces shaped like a default lattice of columns `step` octaves apart, on its axes or on others.
 
     The true slope of a ridge that bends is that of the mean surface: the estimator's own limit without noise.
     """
@@ -124,11 +124,8 @@ CASES = [
     *(straight("uneven", s, UNEVEN_DECAY, UNEVEN_LR) for s in (0.0, -0.5)),
     *(straight(f"7 columns, {noise}", -1.0, centred(7), noise=noise, least=0.8) for noise in (0.3, 0.6)),
     *(straight("bent", s, FIFTEEN, bend=0.05) for s in (0.0, -0.5)),
-    like("adam", 1.5),
-    like("adam", 1.5, (ELEVEN - 1, centred(10, 2.0) - 0.5)),
-    like("adamw"),
-    like("sgd"),
-    like("sgdw"),
+    *(like("adam", 1.5), like("adam", 1.5, (ELEVEN - 1, centred(10, 2.0) - 0.5))),
+    *(like("adamw"), like("sgd"), like("sgdw")),
 ]
 
 

@@ -88,6 +88,8 @@ def test_f_is_that_of_the_definition_and_absent_without_noise() -> None:
             assert found.f == pytest.approx(f)
             assert found.freedom == (freedom, (seeds - 1) * freedom) == (expected, (seeds - 1) * expected)
             assert f_of(y * 1e305).f == pytest.approx(f)
+            levels = np.arange(11.0 * seeds).reshape(11, 1, seeds)  # of a row and seed
+            assert f_of((y + levels)[:, ::-1, ::-1]).f == pytest.approx(f)
     assert analyse(surface(whole, baseline=np.full((11, 7), -50.0))).noise_test == f_of(whole)
     tabulated = noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
     assert tabulated is not None
