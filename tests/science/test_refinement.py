@@ -95,24 +95,6 @@ def test_rules_hold_for_budgets_baselines_few_seeds_and_whole_lattices() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "step", "most"), [("adam", 1.5, 0.6), ("adamw", 1.0, 0.6), ("sgd", 1.0, 0.5), ("sgdw", 1.0, 0.4)]
-)
-def test_shapes_of_the_default_lattices_need_at_most_three_fifths(
-    name: str, step: float, most: float
-) -> None:
-    case, changed, share = like(name, step), 0, []
-    for stream in range(20):
-        truth = surface(case.draw(np.random.default_rng(stream), 7), case.log_lr, case.log_decay)
-        found, stored = refined(truth)
-        ours, theirs = judged(found, stored).verdict, analyse(truth, resamples=100).verdict
-        changed += ours is not theirs and Verdict.UNDETERMINED not in (ours, theirs)
-        share.append(found.asked.mean())
-    assert np.mean(share) <= most
-    assert changed <= 1
-
-
-@pytest.mark.slow
 def test_repeated_looks_keep_error_rates() -> None:
     settled = 0  # a verdict on noise in one of a hundred
     for draw in NO_EFFECT.values():
