@@ -6,6 +6,7 @@ A parameter of a lane is a segment of the lane's flat row.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields
@@ -176,11 +177,12 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class StepFamily:
+class StepFamily(ABC):
     """An optimizer family: computes a step from a gradient; its fields that are tensors are its moments."""
 
     averages: ClassVar[bool] = False  # the result is not the θ that the gradients belong to
 
+    @abstractmethod
     def step(
         self,
         theta: Tensor,  # (L, P), unchanged
@@ -189,14 +191,13 @@ class StepFamily:
         now: Now,
     ) -> Step:
         """Compute the step of one update."""
-        raise NotImplementedError
 
     def moments(self) -> list[Tensor]:
         """Return the state: one row per lane each."""
         values = (getattr(self, each.name) for each in fields(self))
         return [value for value in values if isinstance(value, Tensor)]
 
-    def settle(self, before: Tensor, theta: Tensor, alpha: Tensor, now: Now) -> None:
+    def settle(self, before: Tensor, theta: Tensor, alpha: Tensor, now: Now) -> None:  # noqa: B027 - most have nothing to finish
         """Finish an update of θ, which was `before`, in place, if the family averages; each (L, P)."""
 
     def average(self, theta: Tensor) -> Tensor:

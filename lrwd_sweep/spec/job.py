@@ -1,4 +1,4 @@
-"""What is trained where: shards and packs of lanes, data files, executors, and a job with its events."""
+"""Jobs and their events; shards and packs of lanes, data files, and the choice of an executor."""
 
 from __future__ import annotations
 
