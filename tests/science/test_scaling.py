@@ -6,55 +6,44 @@ import numpy as np
 import pytest
 
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.science import scaling as laws
 from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.science.scaling import (
-    DECAY,
-    LR,
-    TAU_EPOCHS,
-    TAU_SHARE,
-    Axis,
-    PowerLaws,
-    ScaledLattice,
-    Support,
-    scaling,
-)
+from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE
 from lrwd_sweep.science.surface import Surface
 from tests.science.separability.surfaces import surface
 
 AXES = np.arange(-11.0, -1.0), np.arange(-14.0, -2.0)
-SUPPORTED, CONTRADICTED = Support.SUPPORTED, Support.CONTRADICTED
+SUPPORTED, CONTRADICTED = laws.Support.SUPPORTED, laws.Support.CONTRADICTED
 
 
-def bowl(
-    lr: float, decay: float, *, seeds: int = 5, noise: float = 0.0, tilt: float = 0.0, draw: int = 0
-) -> Surface:
-    """Make a bowl whose least value is at log₂ α = `lr`, log₂ λ = `decay`."""
+def bowl(lr: float, wd: float, seeds: int = 5, noise: float = 0, tilt: float = 0, draw: int = 0) -> Surface:
+    """Make a bowl whose least value is at log₂ α = `lr`, log₂ λ = `wd`."""
     rng, (x, y) = np.random.default_rng(draw), np.meshgrid(*AXES, indexing="ij")
-    z = 0.02 * (x - lr) ** 2 + 0.02 * (y - decay - tilt * (x - lr)) ** 2
+    z = 0.02 * (x - lr) ** 2 + 0.02 * (y - wd - tilt * (x - lr)) ** 2
     noisy = z[..., None] + noise * rng.standard_normal((*z.shape, seeds)) + 0.01 * rng.standard_normal(seeds)
     return surface(noisy, *AXES)
 
 
-def planted(rate: float, decay: float, *, draw: int = 0, tilt: float = 0.0, **how: float) -> PowerLaws:
+def planted(rate: float, decay: float, *, draw: int = 0, tilt: float = 0.0, **how: float) -> laws.PowerLaws:
     """Analyse lattices of 15, 60 and 240 epochs whose best values follow power laws."""
     shift, scales = np.random.default_rng(draw).uniform(-0.5, 0.5, 2), []
     for k, epochs in enumerate((15, 60, 240)):
         best = shift[0] - 6 + 2 * rate * (k - 1), shift[1] - 8 + 2 * decay * (k - 1)
         one = bowl(*best, tilt=tilt, draw=10 * draw + k, **how)  # type: ignore[arg-type]
-        scales.append(ScaledLattice(epochs, one, 6 * epochs, 6))
-    return scaling(Axis.EPOCHS, scales, resamples=300)
+        scales.append(laws.ScaledLattice(epochs, one, 6 * epochs, 6))
+    return laws.scaling(laws.Axis.EPOCHS, scales, resamples=300)
 
 
 def test_planted_exponents_times_and_costs_are_found_without_noise() -> None:
     for rate, decay in ((0.0, 0.0), (-0.3, -0.5), (0.25, -1.0)):
         found = planted(rate, decay)
         expected = {LR: rate, DECAY: decay, TAU_EPOCHS: -decay, TAU_SHARE: -decay - 1}
-        for name, exponent in expected.items():
-            assert found.exponents[name].value == pytest.approx(exponent, abs=1e-6), (rate, decay, name)
+        exponents = {name: found.exponents[name].value for name in expected}
+        assert exponents == pytest.approx(expected, abs=1e-6), (rate, decay)
         for optimum in found.optima:
-            decayed, tau, share = (optimum.weight_decay, optimum.tau_epochs, optimum.tau_share)
-            assert tau.value == pytest.approx(1 / (decayed.value or 0) / 6)
-            assert share.value == pytest.approx((tau.value or 0) / optimum.value)
+            tau = optimum.tau_epochs.value or 0
+            assert tau == pytest.approx(1 / (optimum.weight_decay.value or 0) / 6)
+            assert optimum.tau_share.value == pytest.approx(tau / optimum.value)
         # in epochs, as a share of the run, 1/√N
         supported = [one.support is SUPPORTED for one in found.rules]
         assert supported == [decay == 0, decay == -1, decay == -0.5], (rate, decay)
@@ -70,8 +59,8 @@ def test_conventions_give_the_same_time_and_coupled_decay_has_none() -> None:
     found = []
     for rule, tilt in ((DecayRule.INDEPENDENT, 0.0), (DecayRule.LR_SCALED, -1.0), (DecayRule.COUPLED, 0.0)):
         lattices = [replace(bowl(-6, -11 + 6 * bool(tilt) - k, tilt=tilt), rule=rule) for k in (0, 1)]
-        scales = [ScaledLattice(15 * 4**k, one, 90 * 4**k, 6) for k, one in enumerate(lattices)]
-        found.append(scaling(Axis.EPOCHS, scales[::-1]))
+        scales = [laws.ScaledLattice(15 * 4**k, one, 90 * 4**k, 6) for k, one in enumerate(lattices)]
+        found.append(laws.scaling(laws.Axis.EPOCHS, scales[::-1]))
         assert found[-1].exponents[DECAY].value == pytest.approx(-0.5), rule
     same, scaled, coupled = found
     for a, b in zip(same.optima, scaled.optima, strict=True):
@@ -81,9 +70,10 @@ def test_conventions_give_the_same_time_and_coupled_decay_has_none() -> None:
 
 def of_widths(
     *best: tuple[float, float], rule: DecayRule = DecayRule.INDEPENDENT, seeds: int = 5
-) -> PowerLaws:
+) -> laws.PowerLaws:
     lattices = [replace(bowl(*each, seeds=seeds, noise=1e-4), rule=rule) for each in best]
-    return scaling(Axis.WIDTH, [ScaledLattice(64 * 4**k, one, 360, 6) for k, one in enumerate(lattices)])
+    scales = [laws.ScaledLattice(64 * 4**k, one, 360, 6) for k, one in enumerate(lattices)]
+    return laws.scaling(laws.Axis.WIDTH, scales)
 
 
 def test_edges_few_seeds_and_rules_of_both_exponents_are_told() -> None:
