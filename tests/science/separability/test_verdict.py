@@ -1,4 +1,4 @@
-"""The verdict: its margin, what it leaves open, and the noise test that can leave it undetermined."""
+"""The verdict: its margin, what it and the noise test leave open; the paired comparison of two surfaces."""
 
 from math import ceil
 
@@ -7,42 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.separability import Estimate, Verdict, analyse, compare
-from lrwd_sweep.science.separability.verdict import (
-    NoiseTest,
-    interval_verdict,
-    noise_test,
-    point_verdict,
-    possible_verdicts,
-    seeds_to_settle,
-)
+from lrwd_sweep.science.separability import verdict as rules
 from lrwd_sweep.science.surface import Bool, Float
+from tests.refusal import assert_raises
 from tests.science.separability.surfaces import BOWL, NO_EFFECT, RIDGE, A, L, noisy, repeated, surface, value
 
 SEPARABLE, PRODUCT, COUPLED = Verdict.SEPARABLE, Verdict.PRODUCT_COUPLED, Verdict.COUPLED
+TILTED = (L + A) ** 2 + 0.2 * A**2
 
 
-def f_of(y: Float) -> NoiseTest:
+def f_of(y: Float) -> rules.NoiseTest:
     found = analyse(surface(y), resamples=0).noise_test
     assert found is not None
     return found
 
 
-@given(
-    ends=st.tuples(st.floats(-3, 2), st.floats(-3, 2)).map(sorted),
-    margin=st.floats(0.05, 0.45),
-)
+@given(st.tuples(st.floats(-3, 2), st.floats(-3, 2)).map(sorted), st.floats(0.05, 0.45))
 def test_interval_allows_the_verdicts_of_the_values_that_it_holds(ends: list[float], margin: float) -> None:
     low, high = ends
     slope = Estimate((low + high) / 2, low, high)
     edges = [e for e in (-1 - margin, -1 + margin, -margin, margin) if low <= e <= high]
     values = np.array([low, high, *edges, *np.linspace(low, high, 200)])
-    held = {point_verdict(Estimate(float(s)), margin) for s in values}
-    allowed = set(possible_verdicts(slope, margin))
+    held = {rules.point_verdict(Estimate(float(s)), margin) for s in values}
+    allowed = set(rules.possible_verdicts(slope, margin))
     assert held <= allowed
     assert len(allowed - held) <= (high - low < 0.05)  # an open band may be touched by its end only
-    assert len(held) > 1 or {interval_verdict(slope, margin)} == held
+    assert len(held) > 1 or {rules.interval_verdict(slope, margin)} == held
 
 
 def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it() -> None:
@@ -54,16 +45,14 @@ def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it
     assert (wide.margin, wide.margin_octaves, found.margin_octaves) == (0.5, 5.0, 2.5)
     one = surface(repeated(BOWL))
     for margin in (0.0, -0.1, 0.6, float("nan"), float("inf")):
-        with pytest.raises(UsageError, match="margin"):
-            analyse(one, margin=margin)
-        with pytest.raises(UsageError, match="margin"):
-            compare(one, one, margin=margin)
+        assert_raises("margin", analyse, one, margin=margin)
+        assert_raises("margin", compare, one, one, margin=margin)
     found = analyse(surface(noisy(0.05 * A**2 + 0.1 * L**2, 3, 1.0, 3)))
     slope = found.ridge_slope
     assert (found.verdict, SEPARABLE in found.allowed) == (Verdict.UNDETERMINED, True)
     half, room = ((slope.high or 0) - (slope.low or 0)) / 2, 0.25 - abs(value(slope))
     assert found.seeds_to_settle == ceil(3 * (half / room) ** 2) > 3
-    assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5, 0.25) is None
+    assert rules.seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5, 0.25) is None
     near = analyse(surface(noisy(BOWL + 0.23 * A * L, 3, 0.3)), margin=0.23)
     assert (near.verdict, near.seeds_to_settle, near.too_near_margin) == (Verdict.UNDETERMINED, None, True)
 
@@ -91,7 +80,7 @@ def test_f_is_that_of_the_definition_and_absent_without_noise() -> None:
             levels = np.arange(11.0 * seeds).reshape(11, 1, seeds)  # of a row and seed
             assert f_of((y + levels)[:, ::-1, ::-1]).f == pytest.approx(f)
     assert analyse(surface(whole, baseline=np.full((11, 7), -50.0))).noise_test == f_of(whole)
-    tabulated = noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
+    tabulated = rules.noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
     assert tabulated is not None
     assert (tabulated.freedom, round(tabulated.needed, 2)) == ((10, 20), 3.37)
     assert analyse(surface(noisy(BOWL, 1, 1.0))).noise_test is None
@@ -99,14 +88,16 @@ def test_f_is_that_of_the_definition_and_absent_without_noise() -> None:
     assert (agreed.noise_test, agreed.verdict) == (None, PRODUCT)
     for y, inside in ((noisy(BOWL, 3, 1.0), np.eye(11, dtype=bool)), (np.zeros((11, 11, 3)), A < 99),
                       (np.empty((0, 0, 3)), np.empty((0, 0), dtype=bool))):  # fmt: skip
-        assert noise_test(y, inside) is None
+        assert rules.noise_test(y, inside) is None
 
 
 def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() -> None:
     """A level f(α) only gives an interval that would decide in some of a hundred draws."""
     surfaces = (surface(NO_EFFECT["level"](np.random.default_rng(stream), 5)) for stream in range(200))
     found = next(
-        e for e in map(analyse, surfaces) if interval_verdict(e.ridge_slope, 0.25) is not Verdict.UNDETERMINED
+        e
+        for e in map(analyse, surfaces)
+        if rules.interval_verdict(e.ridge_slope, 0.25) is not Verdict.UNDETERMINED
     )
     assert (found.verdict, found.point_verdict is Verdict.UNDETERMINED) == (Verdict.UNDETERMINED, False)
     assert found.noise_test is not None
@@ -117,7 +108,7 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
         (0.912, 1.02, "0.91, of ranks 1.02, 1.45"),
         (1.02, 1.4544, "1.020, of ranks 1.454, 1.455"),  # two decimals would make the last two equal
     ):
-        assert NoiseTest(f, ranks, (110, 220), 1.4548).text == f"F(110, 220) = {text} needed"
+        assert rules.NoiseTest(f, ranks, (110, 220), 1.4548).text == f"F(110, 220) = {text} needed"
 
 
 def test_levels_of_rows_and_an_unstable_row_do_not_hide_what_decay_does() -> None:
@@ -134,3 +125,73 @@ def test_levels_of_rows_and_an_unstable_row_do_not_hide_what_decay_does() -> Non
     assert analyse(surface(wild)).verdict is SEPARABLE
     alike = f_of(noisy(BOWL, 3, 0.0) * np.array([1.0, 2.0, 3.0]))  # seeds order all cells alike
     assert (alike.f_of_ranks, alike.passed) == (None, True)
+
+
+def test_closer_to_separable_is_named_and_nothing_claimed_of_failures() -> None:
+    ridge, bowl = surface(noisy(TILTED, 3, 0.1)), surface(noisy(BOWL, 3, 0.1, stream=1))
+    found = compare(ridge, bowl, name_a="adam", name_b="adamw")
+    slopes = [value(analyse(each).ridge_slope) for each in (ridge, bowl)]
+    assert value(found.slope_difference) == pytest.approx(slopes[1] - slopes[0])
+    for part in ("adam is product-coupled (ridge slope −", "adamw is separable", "their slopes differ by",
+                 "the latter is the closer to separable"):  # fmt: skip
+        assert part in found.verdict
+    found = compare(surface(noisy(0.3 * A**2, 3, 1.0)), surface(noisy(BOWL, 3, 0.1)))
+    assert "; λ has no measurable effect within rows) and b is separable (ridge slope" in found.verdict
+    lost = surface(np.full((11, 11, 3), np.nan))
+    assert compare(lost, lost).best_difference.value is None
+    assert compare(lost, lost).verdict == (
+        "a is undetermined (no ridge slope) and b is undetermined (no ridge slope); "
+        "whether their slopes differ is undetermined: a ridge slope is undetermined"
+    )
+    tilted = 0.3 * A**2 + 0.5 * (L + 0.002 * A) ** 2
+    found = compare(surface(repeated(tilted)), surface(repeated(BOWL)))
+    assert found.verdict.startswith("a is separable (ridge slope 0.00) and b is separable (ridge slope 0.00)")
+
+
+def test_swapping_the_two_swaps_the_signs() -> None:
+    a, b = surface(noisy(TILTED, 3, 0.3)), surface(noisy(RIDGE + BOWL, 3, 0.3, stream=1))
+    forth, back, same = compare(a, b), compare(b, a), compare(a, a)
+    assert forth.slope_difference == back.slope_difference.negated()
+    assert forth.regret_ratio.value == pytest.approx(1 / (back.regret_ratio.value or 0))
+    assert (same.slope_difference.value, same.slope_difference.low) == (0, 0)
+    assert same.regret_ratio.value == pytest.approx(1)
+    assert "a difference of their slopes is not shown" in same.verdict
+
+
+def test_pairing_by_seed_cancels_what_a_seed_does_to_both() -> None:
+    offset = np.array([-3.0, 0.5, 4.0])
+    a = noisy(BOWL, 3, 0.01, offset=0) + offset
+    b = noisy(BOWL + 0.5, 3, 0.01, stream=1, offset=0) + offset
+    for other in (surface(b), surface(b[..., ::-1], seeds=(2, 1, 0))):
+        found = compare(surface(a), other).best_difference
+        assert 0.4 < (found.low or 0) < (found.high or 0) < 0.6
+
+
+def test_only_common_seeds_are_compared() -> None:
+    a, b = noisy(TILTED, 4, 0.2), noisy(BOWL, 5, 0.2, stream=1)
+    found = compare(surface(a, seeds=(0, 1, 2, 9)), surface(b, seeds=(0, 1, 2, 7, 8)))
+    same = compare(surface(a[..., :3]), surface(b[..., :3]))
+    assert found.slope_difference == same.slope_difference
+    assert found.best_difference == same.best_difference
+    assert "b is undetermined" in compare(surface(a), surface(b), margin=0.01).verdict
+    for seeds in ((5, 6, 7), (1, 2, 8)):  # fewer than three in common: values without intervals
+        found = compare(surface(a[..., :3]), surface(b[..., :3], seeds=seeds))
+        for estimate in (found.slope_difference, found.best_difference):
+            assert (estimate.value is None, estimate.has_interval) == (False, False)
+            assert "too few common seeds" in estimate.reason
+        assert "whether their slopes differ is undetermined: too few common seeds" in found.verdict
+
+
+def test_regret_ratio_and_best_difference_need_a_loss_and_one_metric() -> None:
+    a, b = surface(repeated(RIDGE)), surface(repeated(2 * RIDGE[::2]), np.arange(-5.0, 6.0, 2), None)
+    assert compare(a, b).regret_ratio.value == pytest.approx(2 * 4 / 4)  # at the smallest common distance
+    bowl = surface(repeated(BOWL))
+    nothing = compare(bowl, a).regret_ratio
+    assert nothing.value is None
+    assert "not above 0" in nothing.reason
+    found = compare(bowl, surface(repeated(BOWL), baseline=np.full((11, 3), -2.0)))
+    assert found.best_difference.value == pytest.approx(-2)  # the baseline counts
+    found = compare(bowl, surface(repeated(RIDGE), metric="val_error"))
+    assert (found.best_difference.value, found.regret_ratio.value) == (None, None)
+    assert "val_loss and val_error" in found.best_difference.reason
+    assert found.slope_difference.value == pytest.approx(-1)
