@@ -1,18 +1,84 @@
-"""What simpler tuning costs: known answers, and scoring on seeds that were left out."""
+"""The bootstrap over seeds; what simpler tuning costs, scored on seeds that were left out."""
 
 from dataclasses import replace
+from itertools import product
 from math import sqrt
 
 import numpy as np
 import pytest
+from scipy.special import fdtri, stdtrit  # type: ignore[import-untyped]
 
 from lrwd_sweep.science.separability import SequentialRegret, analyse
-from lrwd_sweep.science.separability.bootstrap import t95
+from lrwd_sweep.science.separability.bootstrap import HALVES, Estimate, LeftOut, Resamples, f99, t95
 from lrwd_sweep.science.surface import Float
 from lrwd_sweep.science.trial import Direction
 from tests.science.separability.surfaces import BOWL, RIDGE, A, L, noisy, regret, repeated, surface, value
 
 TURNED = 0.5 * (A + L) ** 2 + 0.1 * (A - L) ** 2  # tuned one at a time from 0, it is off by ρ² per sweep
+
+
+def test_quantiles_are_those_of_scipy() -> None:
+    freedom = (1, 1.0001, 1.7, 2, 3, 4.4, 10, 33, 110, 440, 996, 1001, 1e5, 1e9)
+    for nu in freedom:
+        assert t95(nu) == pytest.approx(float(stdtrit(nu, 0.95)), rel=1e-11), nu
+    for pair in product(freedom[:-1], repeat=2):
+        assert f99(*pair) == pytest.approx(float(fdtri(*pair, 0.99)), rel=1e-9), pair
+
+
+def test_seeds_are_resampled_exhaustively_or_as_often_as_asked() -> None:
+    thirds = np.array([np.bincount(drawn, minlength=3) / 3 for drawn in product(range(3), repeat=3)])
+    pairs = [np.bincount(drawn, minlength=2) / 4 for drawn in product(range(2), repeat=2)]
+    halves = np.array([[even[0], odd[0], even[1], odd[1]] for even, odd in product(pairs, pairs)])
+    for resamples, every in ((Resamples.draw(3, 1000), thirds), (Resamples.draw(4, 1000, HALVES), halves)):
+        assert resamples.mass.sum() == pytest.approx(1)
+        for weights, mass in zip(resamples.weights[1:], resamples.mass, strict=True):
+            assert mass == pytest.approx((every == weights).all(axis=1).mean())
+    first, second = (Resamples.draw(9, 1000, HALVES).weights for _ in range(2))
+    assert (first.shape, np.array_equal(first, second)) == ((1001, 9), True)
+    assert first[:, HALVES[0]].sum(axis=1) == pytest.approx(5 / 9)
+
+
+def test_interval_of_a_mean_is_the_t_interval_of_one_sample_or_of_two() -> None:
+    for seeds, groups in ((3, ()), (5, ()), (6, ()), (4, HALVES), (6, HALVES)):
+        values = np.random.default_rng(seeds).standard_normal(seeds)
+        resamples = Resamples.draw(seeds, 1000, *([groups] if groups else []))
+        found = resamples.estimate(resamples.weights @ values, "")
+        variance = np.mean([values[half].var(ddof=1) for half in groups or (slice(None),)])
+        mean, half = values.mean(), t95(seeds - max(len(groups), 1)) * np.sqrt(variance / seeds)
+        assert (found.value, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
+
+
+def test_interval_of_a_rough_statistic_is_narrower_than_t_of_few_seeds_would_make_it() -> None:
+    resamples = Resamples.draw(5, 1000)
+    rough = np.random.default_rng(0).standard_normal(len(resamples.weights))
+    deviation = np.sqrt(resamples.mass @ (rough[1:] - resamples.mass @ rough[1:]) ** 2)
+    half = rough[0] - (resamples.estimate(rough, "").low or 0)
+    assert 1.64 * np.sqrt(5 / 4) * deviation < half < 0.9 * t95(4) * np.sqrt(5 / 4) * deviation
+
+
+def test_no_interval_has_a_reason_and_no_seed_chooses_and_scores() -> None:
+    for seeds in (0, 1, 2):
+        found = Resamples.draw(seeds, 1000).estimate(np.array([0.5]), "")
+        assert (found.value, found.has_interval) == (0.5, False)
+        assert f"too few seeds for an interval: {seeds}" in found.reason
+    resamples = Resamples.draw(10, 1000)
+    assert resamples.estimate(np.full(1001, np.nan), "no cell") == Estimate(None, reason="no cell")
+    for lost, number, reason in ((50, np.nan, ""), (150, np.inf, "15%")):
+        replicates = resamples.weights @ np.arange(10.0)
+        replicates[1:lost] = number
+        found = resamples.estimate(replicates, "")
+        assert (found.has_interval, reason in found.reason) == (not reason, True)
+    excluded = [Estimate(1.0, *ends).excludes(0) for ends in ((0.5, 1.5), (-0.5, 1.5), ())]
+    assert excluded == [True, False, False]
+    for seeds in (3, 4, 5, 9):
+        for left_out in (LeftOut.draw(seeds, 100), LeftOut.one_by_one(seeds, 100)):
+            scoring = np.zeros(seeds)
+            for choose, score in left_out.ways(left_out.weights()):
+                assert not (choose * score).any()
+                assert np.concatenate([choose, score]).sum(axis=1) == pytest.approx(1)
+                scoring += score[0]
+            assert (scoring > 0).all()
+    assert LeftOut.draw(2, 100).in_sample
 
 
 def sequential(y: Float, start: tuple[float | None, float | None] = (None, None)) -> SequentialRegret:
@@ -21,8 +87,8 @@ def sequential(y: Float, start: tuple[float | None, float | None] = (None, None)
 
 def test_sequential_regret_is_that_of_one_pass_from_every_start() -> None:
     for y in (BOWL, RIDGE):  # one pass finds the best cell
-        for each in analyse(surface(repeated(y, 4))).sequential_regret:
-            assert value(each.estimate) == pytest.approx(0, abs=1e-12)
+        found = [value(each.estimate) for each in analyse(surface(repeated(y, 4))).sequential_regret]
+        assert found == pytest.approx([0, 0], abs=1e-12)
     by_start = [TURNED[TURNED[:, j].argmin()].min() for j in range(11)]
     found = sequential(repeated(TURNED))
     assert (found.start, found.starts_out, found.first) == (None, 0, "lr")

@@ -201,18 +201,6 @@ def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_uni
         assert value(other) == pytest.approx(scale * value(mine), rel=1e-6, abs=1e-7)
 
 
-@given(stream=st.integers(0, 1000), tilt=st.floats(-0.4, 0.4))
-def test_slope_of_the_sheared_surface_is_less_by_one(stream: int, tilt: float) -> None:
-    a, b = np.meshgrid(centred(7), centred(23), indexing="ij")
-    wide = noisy((b - tilt * a) ** 2 + 0.3 * a**2 + 0.1 * a * b**2 * (b > 0), 3, 0.3, stream)
-    independent = wide[:, 4:19]  # columns λ, and below w = λ/α: the same cells, a step further in every row
-    lr_scaled = np.stack([row[4 + shift : 19 + shift] for shift, row in zip(range(-3, 4), wide, strict=True)])
-    mine, sheared = (analyse(surface(y), basin_quantile=1).ridge_slope for y in (independent, lr_scaled))
-    assert (sheared.value, sheared.low, sheared.high) == pytest.approx(
-        tuple(x - 1 for x in (mine.value, mine.low, mine.high) if x is not None)
-    )
-
-
 def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> None:
     whole = surface(repeated(RIDGE))
     holed = whole.values.copy()
