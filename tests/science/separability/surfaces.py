@@ -1,8 +1,6 @@
 """Surfaces with known answers, and what the tests read of a result."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
-from typing import TypeVar
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,8 +8,6 @@ import pytest
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Estimate, Separability, TransferRegret
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
-
-T = TypeVar("T")
 
 
 def centred(count: int, step: float = 1.0) -> Float:
@@ -22,16 +18,6 @@ def centred(count: int, step: float = 1.0) -> Float:
 A, L = np.meshgrid(centred(11), centred(11), indexing="ij")  # the lattice of most known answers
 BOWL = 0.3 * A**2 + 0.5 * L**2
 RIDGE = (A + L) ** 2
-
-
-def quadratic(
-    log_lr: Float, log_decay: Float, angle: float, flat: float, steep: float, centre: tuple[float, float]
-) -> tuple[Float, tuple[float, float, float]]:
-    """flat·u² + steep·v² in axes turned by `angle` in radians, and its Hessian (H_aa, H_al, H_ll)."""
-    a, b = np.meshgrid(log_lr - centre[0], log_decay - centre[1], indexing="ij")
-    c, s = np.cos(angle), np.sin(angle)
-    h = (flat * c * c + steep * s * s, (flat - steep) * c * s, flat * s * s + steep * c * c)
-    return h[0] * a**2 + 2 * h[1] * a * b + h[2] * b**2, (2 * h[0], 2 * h[1], 2 * h[2])
 
 
 def surface(
@@ -77,18 +63,6 @@ def value(estimate: Estimate) -> float:
 
 def regret(found: Separability, octaves: float) -> TransferRegret:
     return next(each for each in found.transfer_regret if each.octaves == pytest.approx(octaves))
-
-
-def every(kind: type[T], thing: object) -> Iterator[T]:
-    """Iterate over the values of a kind in a result, however deep."""
-    if isinstance(thing, kind):
-        yield thing
-    elif is_dataclass(thing):
-        for field in fields(thing):
-            yield from every(kind, getattr(thing, field.name))
-    elif isinstance(thing, dict | tuple | list):
-        for each in thing.values() if isinstance(thing, dict) else thing:
-            yield from every(kind, each)
 
 
 Draw = Callable[[np.random.Generator, int], Float]  # (rng, R) → (11, 11, R) without any effect of λ

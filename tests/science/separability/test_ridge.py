@@ -24,31 +24,27 @@ def test_window_follows_a_ridge_that_leaves_a_fine_axis() -> None:
         found = [each for each in (analyse(surface(y), resamples=0) for y in draws) if each.windowed]
         assert len(found) >= 14
         assert all("a longer axis there would settle it" in each.reason for each in found)
-        windowed = np.mean([value(each.ridge_slope) for each in found])
-        three = np.mean([value(each.three_cell_slope) for each in found])
-        assert abs(windowed - slope) < 0.05 < abs(three - slope)
+        slopes = [(value(each.ridge_slope), value(each.three_cell_slope)) for each in found]
+        windowed, three = np.abs(np.mean(slopes, axis=0) - slope)
+        assert windowed < 0.05 < three
     stays = analyse(surface(repeated(valley(-1, 15))))
     coarse = analyse(surface(repeated(valley(-1, 5, step=1.5)), None, centred(5, 1.5)))
     assert (stays.rows_on_edge, bool(coarse.rows_on_edge)) == ({}, True)
     assert "which draws the slope towards 0" in coarse.reason
     for each in (stays, coarse):
-        assert not each.windowed
-        assert each.three_cell_slope == each.ridge_slope
+        assert (each.windowed, each.three_cell_slope) == (False, each.ridge_slope)
     y, axis = (L - 9 * A)[None] ** 2, centred(11)  # fewer than three rows inside
     assert not windowed_minima(y, axis, axis, np.ones(11, dtype=bool)).curvature.any()
 
 
 def test_window_is_exact_without_noise_whatever_the_spacing() -> None:
     log_lr, log_decay = centred(11), np.array([-3.2, -2.5, -1.4, -0.6, 0.4, 1.1, 1.9, 3.0])
-    a, b = np.meshgrid(log_lr, log_decay, indexing="ij")
-    y = 0.02 * a**2 + 0.5 * (b + a) ** 2
+    y = 0.02 * log_lr[:, None] ** 2 + 0.5 * np.add.outer(log_lr, log_decay) ** 2
     y[4, 3] = np.nan  # a cell on the ridge
     found = analyse(surface(repeated(y), log_lr, log_decay))
-    assert found.windowed
-    assert value(found.ridge_slope) == pytest.approx(-1)
-    assert [row for row, _ in found.ridge] == [3, 4, 5, 6, 7]  # the line is half a step inside of the axis
-    for row, l_star in found.ridge:
-        assert l_star == pytest.approx(-log_lr[row])
+    assert (found.windowed, value(found.ridge_slope)) == (True, pytest.approx(-1))
+    inside = {row: -log_lr[row] for row in (3, 4, 5, 6, 7)}  # the line is half a step inside of the axis
+    assert dict(found.ridge) == pytest.approx(inside)
 
 
 def test_row_that_noise_pulls_in_from_the_end_of_the_axis_does_not_carry_the_slope() -> None:
@@ -56,11 +52,10 @@ def test_row_that_noise_pulls_in_from_the_end_of_the_axis_does_not_carry_the_slo
         straight, pulled = valley(slope, 11), valley(slope, 11)
         for row in (0, 10):  # whose optimum is the last cell of the axis
             pulled[row, pulled[row].argmin()] += 2
-        for y, by_columns in ((pulled, False), (pulled.T, True)):
-            found = analyse(surface(repeated(y)), basin_quantile=1)
-            assert value(found.reverse_slope if by_columns else found.ridge_slope) == pytest.approx(slope)
-        ridges = [analyse(surface(repeated(y)), basin_quantile=1).ridge for y in (straight, pulled)]
-        assert [row for row, _ in ridges[0]] == [row for row, _ in ridges[1]] == list(range(1, 10))
+        for y in (straight, pulled):
+            found, turned = (analyse(surface(repeated(z)), basin_quantile=1) for z in (y, y.T))
+            assert [row for row, _ in found.ridge] == list(range(1, 10))
+            assert (value(found.ridge_slope), value(turned.reverse_slope)) == pytest.approx((slope, slope))
 
 
 def test_one_seed_has_an_interval_from_rows_and_no_verdict_on_seeds() -> None:
@@ -89,9 +84,8 @@ def test_bow_and_time_scale_are_those_of_the_ridge() -> None:
     assert centre is not None
     assert centre.log_decay.value == pytest.approx(-8.7, abs=0.05)
     tau = centre.timescale(lambda lr, lam: 1 / lam, 100, 10)
-    ends = [
-        2.0 ** -(end or 0) for end in (centre.log_decay.value, centre.log_decay.high, centre.log_decay.low)
-    ]
+    best = centre.log_decay
+    ends = [2.0 ** -(end or 0) for end in (best.value, best.high, best.low)]
     assert [tau.steps.value, tau.steps.low, tau.steps.high] == pytest.approx(ends)
     assert [tau.epochs.value, tau.share.value] == pytest.approx([ends[0] / 100, ends[0] / 1000])
     assert "no time scale" in centre.timescale(lambda lr, lam: None, 100, 10).epochs.reason
@@ -100,8 +94,7 @@ def test_bow_and_time_scale_are_those_of_the_ridge() -> None:
 def test_contour_slope_describes_a_wall_without_a_ridge() -> None:
     wall = surface(repeated(np.exp2(L + 0.7 * A)))  # rows are best at the lowest λ
     found = analyse(wall, basin_tolerance=0.5)
-    assert found.ridge_rows == 0
-    assert value(found.contour_slope) == pytest.approx(-0.7, abs=0.05)
+    assert (found.ridge_rows, value(found.contour_slope)) == (0, pytest.approx(-0.7, abs=0.05))
     assert analyse(surface(repeated(-L + 0.0 * A))).contour_slope.value is None  # it leaves the axis
     assert "the ridge slope says more" in analyse(surface(repeated(valley(0, 11)))).contour_slope.reason
 

@@ -1,6 +1,9 @@
 """Separability: known answers, laws, basin, baseline and seeds, and surfaces that have no answer."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from math import isfinite, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,23 +14,22 @@ from hypothesis.extra.numpy import arrays
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Estimate, Verdict, analyse
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
-from tests.science.separability.surfaces import (
-    BOWL,
-    RIDGE,
-    A,
-    L,
-    centred,
-    every,
-    noisy,
-    quadratic,
-    regret,
-    repeated,
-    surface,
-    value,
-)
+from tests.science.separability import surfaces
+from tests.science.separability.surfaces import BOWL, RIDGE, A, L, noisy, regret, repeated, surface, value
 
 INDEPENDENT = L + A  # log2 λ = log2 w + log2 α, on a lattice of w
 ADDITIVE = 0.1 * A**4 + np.exp(0.4 * INDEPENDENT) + np.exp(-0.9 * INDEPENDENT)
+
+
+def every(kind: type, thing: object) -> Iterator[Any]:
+    """Iterate over the values of a kind in a result, however deep."""
+    if isinstance(thing, kind):
+        yield thing
+    elif is_dataclass(thing):
+        yield from every(kind, [getattr(thing, field.name) for field in fields(thing)])
+    elif isinstance(thing, dict | tuple | list):
+        for each in thing.values() if isinstance(thing, dict) else thing:
+            yield from every(kind, each)
 
 
 def test_known_answers_of_slope_and_shape() -> None:
@@ -43,10 +45,10 @@ def test_known_answers_of_slope_and_shape() -> None:
     for case, (one, verdict, expected, regrets) in enumerate(cases):
         found = analyse(one)
         assert found.verdict is found.point_verdict is verdict, case
-        for measure, number in expected.items():
-            assert value(getattr(found, measure)) == pytest.approx(number, abs=1e-9), (case, measure)
-        for octaves, number in enumerate(regrets, start=1):
-            assert value(regret(found, octaves).estimate) == pytest.approx(number, abs=1e-12), (case, octaves)
+        measured = {measure: value(getattr(found, measure)) for measure in expected}
+        assert measured == pytest.approx(expected, abs=1e-9), case
+        costs = [value(regret(found, octaves + 1).estimate) for octaves in range(len(regrets))]
+        assert costs == pytest.approx(regrets, abs=1e-12), case
     bowl = analyse(cases[0][0])
     assert (bowl.reason, bowl.ridge_rows, len(bowl.transfer_regret)) == ("", 11, 3)
     assert "ridge" in analyse(cases[1][0]).curvature_coupling.reason
@@ -74,11 +76,9 @@ def test_interaction_share_is_that_of_the_row_and_column_fit_without_noise() -> 
 
 
 def test_best_cell_on_the_border_names_the_side() -> None:
-    slants = {"lr:low": A, "lr:high": -A, "weight_decay:low": L, "weight_decay:high": -L}
-    for side, slant in slants.items():
+    for side, slant in ("lr:low", A), ("lr:high", -A), ("weight_decay:low", L), ("weight_decay:high", -L):
         tilted = analyse(surface(repeated(BOWL + 100 * slant)))
-        assert tilted.on_edge == (side,)
-        assert side in tilted.basin_on_edge
+        assert (tilted.on_edge, side in tilted.basin_on_edge) == ((side,), True)
         assert "edge" in tilted.reason
 
 
@@ -108,13 +108,11 @@ def test_basin_is_the_better_half_or_what_was_asked_and_a_change_of_verdict_is_s
     assert [other.basin for other in found.robustness] == [0.25, 1.0]
     assert analyse(surface(noisy(BOWL, 1, 0.1)), basin_quantile=0.01).basin.sum() == 10
     found = analyse(surface(BOWL + 3), basin_tolerance=2.0)
-    assert np.array_equal(found.basin, BOWL <= 2.0)
-    assert found.basin_tolerance == 2.0
-    away = np.sign(A) * np.maximum(np.abs(A) - 2, 0)
-    bent = (L - 2 * away) ** 2 + A**2  # separable only near the optimum
+    assert (np.array_equal(found.basin, BOWL <= 2.0), found.basin_tolerance) == (True, 2.0)
+    bent = (L - 2 * np.sign(A) * np.maximum(np.abs(A) - 2, 0)) ** 2 + A**2  # separable only near the optimum
     found = analyse(surface(repeated(bent)), basin_quantile=0.2)
-    assert found.verdict is Verdict.SEPARABLE
-    assert [other.verdict for other in found.robustness] == [Verdict.SEPARABLE, Verdict.COUPLED]
+    verdicts = [found.verdict, *(other.verdict for other in found.robustness)]
+    assert verdicts == [Verdict.SEPARABLE, Verdict.SEPARABLE, Verdict.COUPLED]
     assert "with the basin at 0.4 the verdict is coupled" in found.reason
 
 
@@ -147,73 +145,63 @@ def test_verdict_depends_on_seeds_and_interval_not_on_offsets_or_chance() -> Non
         assert (there.value, there.low) == pytest.approx((here.value, here.low), abs=1e-9), name
 
 
-@given(
-    angle=st.floats(-0.7, 0.7),
-    anisotropy=st.floats(1.5, 20),
-    steps=st.tuples(st.floats(0.3, 1.5), st.floats(0.3, 1.5)),
-    uneven=st.floats(0, 0.4),
-    centre=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)),
-)
+def pairs(low: float, high: float) -> st.SearchStrategy[tuple[float, float]]:
+    return st.tuples(st.floats(low, high), st.floats(low, high))
+
+
+@given(st.floats(-0.7, 0.7), st.floats(1.5, 20), pairs(0.3, 1.5), st.floats(0, 0.4), pairs(-0.5, 0.5))
 def test_quadratic_has_the_slopes_and_coupling_of_its_hessian(
-    angle: float, anisotropy: float, steps: tuple[float, float], uneven: float, centre: tuple[float, float]
+    angle: float, steep: float, steps: tuple[float, float], uneven: float, centre: tuple[float, float]
 ) -> None:
+    k, (c, s) = np.arange(13), (np.cos(angle), np.sin(angle))
     log_lr, log_decay = (
-        step * (centred(count) + uneven * np.sin(9.0 * np.arange(count)))
-        for step, count in zip(steps, (11, 13), strict=True)
+        step * (surfaces.centred(n) + uneven * np.sin(9.0 * k[:n]))
+        for step, n in zip(steps, (11, 13), strict=True)
     )
-    y, (aa, al, ll) = quadratic(log_lr, log_decay, angle, 0.5, 0.5 * anisotropy, centre)
+    a, b = np.meshgrid(log_lr - centre[0], log_decay - centre[1], indexing="ij")
+    y = ((c * a + s * b) ** 2 + steep * (c * b - s * a) ** 2) / 2
+    aa, al, ll = c**2 + steep * s**2, (1 - steep) * c * s, s**2 + steep * c**2
     found = analyse(surface(y, log_lr, log_decay), basin_quantile=1)
     assume(found.ridge_rows >= 3 and found.reverse_slope.value is not None)
-    s, reverse, rho = map(value, (found.ridge_slope, found.reverse_slope, found.curvature_coupling))
-    assert (s, reverse, rho) == pytest.approx((-al / ll, -al / aa, al / sqrt(aa * ll)), abs=1e-7)
-    assert s * reverse == pytest.approx(rho**2, abs=1e-7)
-
-
-SHIFT = st.floats(-8, 8)
-WITHOUT_UNITS = ("ridge_slope", "slope_from_rows", "curvature_coupling", "interaction_share", "bow")
+    slope, reverse, rho = map(value, (found.ridge_slope, found.reverse_slope, found.curvature_coupling))
+    assert (slope, reverse, rho) == pytest.approx((-al / ll, -al / aa, al / sqrt(aa * ll)), abs=1e-7)
+    assert slope * reverse == pytest.approx(rho**2, abs=1e-7)
 
 
 @given(
-    shift=st.tuples(SHIFT, SHIFT),
-    scale=st.floats(0.01, 100),
-    level=st.floats(-10, 10),
-    stream=st.integers(0, 1000),
-    slant=st.sampled_from([0.3, 1.4]),  # the second leaves the axis
-    order=st.permutations(range(3)),
+    pairs(-8, 8), st.floats(0.01, 100), st.floats(-10, 10), st.integers(0, 999), st.permutations([0, 1, 2])
 )
 def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_units(
-    shift: tuple[float, float], scale: float, level: float, stream: int, slant: float, order: list[int]
+    shift: tuple[float, float], scale: float, level: float, stream: int, order: list[int]
 ) -> None:
-    y, axis = noisy(0.1 * A**2 + 0.5 * (L + slant * A) ** 2, 3, 0.5, stream), centred(11)
+    slant = (0.3, 1.4)[stream % 2]  # the second leaves the axis
+    y, axis = noisy(0.1 * A**2 + 0.5 * (L + slant * A) ** 2, 3, 0.5, stream), surfaces.centred(11)
     here = analyse(surface(y))
     there = analyse(surface(scale * y[..., order] + level, axis + shift[0], axis + shift[1]))
     assert there.windowed is here.windowed
-    for name in WITHOUT_UNITS:
+    for name in ("ridge_slope", "slope_from_rows", "curvature_coupling", "interaction_share", "bow"):
         mine, other = getattr(here, name), getattr(there, name)
-        assert (other.value, other.low, other.high) == pytest.approx(
-            (mine.value, mine.low, mine.high), rel=1e-5, abs=1e-6
-        ), name
+        expected = pytest.approx((mine.value, mine.low, mine.high), rel=1e-5, abs=1e-6)
+        assert (other.value, other.low, other.high) == expected, name
     assert there.verdict is here.verdict
-    for mine, other in (
-        *((here.transfer_regret[k].estimate, there.transfer_regret[k].estimate) for k in (0, 1)),
-        (here.sequential_regret[0].estimate, there.sequential_regret[0].estimate),
-    ):
-        assert value(other) == pytest.approx(scale * value(mine), rel=1e-6, abs=1e-7)
+    regrets = (*here.transfer_regret[:2], here.sequential_regret[0])
+    expected = pytest.approx([scale * value(each.estimate) for each in regrets], rel=1e-6, abs=1e-7)
+    found = (*there.transfer_regret[:2], there.sequential_regret[0])
+    assert [value(each.estimate) for each in found] == expected
 
 
 def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> None:
     whole = surface(repeated(RIDGE))
     holed = whole.values.copy()
     holed[5, 6] = np.nan  # where row 4's best λ lands in row 5
-    for status, pairs, out in ((None, 20, 0), (CellStatus.DIVERGED, 19, 1), (CellStatus.MISSING, 19, 0)):
+    for status, counted, out in ((None, 20, 0), (CellStatus.DIVERGED, 19, 1), (CellStatus.MISSING, 19, 0)):
         lanes = whole.lanes.copy()
         lanes[5, 6] = (status or CellStatus.COMPLETE).value
         values = holed if status else whole.values
         found = analyse(Surface(whole.lr, whole.weight_decay, whole.seeds, values, lanes, whole.rule))
-        assert (regret(found, 1).pairs, regret(found, 1).pairs_out) == (pairs, out)
+        assert (regret(found, 1).pairs, regret(found, 1).pairs_out) == (counted, out)
         assert value(regret(found, 1).estimate) == pytest.approx(1)
-        carrying = [row for row, _ in found.ridge]
-        assert (5 in carrying) is (status is None)  # a neighbour of its best cell is lost
+        assert (5 in dict(found.ridge)) is (status is None)  # a neighbour of its best cell is lost
     for name, y, reason in (
         ("3x3", repeated(BOWL[4:7, 4:7]), "too few cells: 9 of 9"),
         ("all diverged", np.full((11, 11, 3), np.nan), "too few cells: 0 of 121"),
@@ -224,8 +212,7 @@ def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> No
     ):
         column = np.ones((11, 3)) if name == "baseline only" else None
         found = analyse(surface(y, baseline=column))
-        assert found.verdict is Verdict.UNDETERMINED, name
-        assert reason in found.reason, name
+        assert (found.verdict, reason in found.reason) == (Verdict.UNDETERMINED, True), name
         assert all(map(isfinite, every(float, found))), name
         assert name != "constant" or found.on_edge == ()
     y = noisy(BOWL, 3, 0.1)
@@ -233,14 +220,12 @@ def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> No
     assert all(map(isfinite, every(float, analyse(surface(y), basin_quantile=1, initial=1e308))))
 
 
-@given(
-    y=st.tuples(st.integers(1, 6), st.integers(0, 6), st.integers(0, 5)).flatmap(
-        lambda shape: arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, np.nan]))
-    ),
-    baseline=st.booleans(),
-    cap=st.sampled_from([None, 1.0]),
-    quantile=st.sampled_from([0.1, 0.5, 1.0]),
-)
+SHAPES = st.tuples(st.integers(1, 6), st.integers(0, 6), st.integers(0, 5))
+FEW_VALUES = st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, np.nan])
+SMALL = SHAPES.flatmap(lambda shape: arrays(np.float64, shape, elements=FEW_VALUES))
+
+
+@given(SMALL, st.booleans(), st.sampled_from([None, 1.0]), st.sampled_from([0.1, 0.5, 1.0]))
 def test_whatever_the_surface_the_answer_is_finite_or_has_a_reason(
     y: Float, baseline: bool, cap: float | None, quantile: float
 ) -> None:
