@@ -2,28 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from lrwd_sweep.lab.verify import Check, Relation, Section, propositions
+from lrwd_sweep.lab.verify import Check, Relation, Section, parity, propositions
 from lrwd_sweep.lab.verify.lone_runs import parity_of_flat_minima, parity_of_kfac
-from lrwd_sweep.lab.verify.parity import (
-    DIFFERENT,
-    REFERENCES,
-    SAME,
-    TIMM,
-    TORCH,
-    Reference,
-    difference,
-    parity_by_library,
-    parity_with_papers,
-)
 from lrwd_sweep.lab.verify.problem import Problem
 from lrwd_sweep.optim import Update, make_update
 from lrwd_sweep.science.optimizer import optimizer_names
@@ -31,7 +20,8 @@ from tests.small import CPU
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CASE = propositions.EQUILIBRIA[0]
-FIRST = next(reference for reference in REFERENCES if reference.library == TORCH and not reference.deviates)
+FIRST = next(each for each in parity.REFERENCES if each.library == parity.TORCH and not each.deviates)
+CLAIMS = ("proposition_1", "proposition_2", "proposition_3", "filtering_identity", "scale_invariance")
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=GPU)])
@@ -42,16 +32,17 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_lanes_follow_the_libraries_and_deviations_are_real(device: torch.device, every: bool) -> None:
     problem = Problem.on(device)
-    for reference in REFERENCES:
+    for reference in parity.REFERENCES:
         if "does not import" in reference.library.obstacle():  # the library is too new for this torch
             continue
         for schedule in reference.schedules if every else reference.schedules[-1:]:
-            apart = difference(reference, problem, schedule)
-            assert DIFFERENT <= apart < 10 if reference.deviates else apart <= SAME, (reference, schedule)
+            apart = parity.difference(reference, problem, schedule)
+            low, high = (parity.DIFFERENT, 10) if reference.deviates else (0, parity.SAME)
+            assert low <= apart <= high, (reference, schedule)
 
 
 def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
-    section = parity_with_papers(device)
+    section = parity.parity_with_papers(device)
     assert section.failures == []
     of_tensors = {name for name in optimizer_names() if not name.startswith("kfac")}
     assert {check.cells[1] for check in section.checks} >= of_tensors | {"adamw:cautious"}
@@ -59,15 +50,9 @@ def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
         assert (section.failures, len(section.checks)) == ([], checks)
 
 
-CLAIMS = [
-    *(propositions.proposition_1, propositions.proposition_2, propositions.proposition_3),
-    *(propositions.filtering_identity, propositions.scale_invariance),
-]
-
-
-@pytest.mark.parametrize("show", CLAIMS)
-def test_propositions_hold(show: Callable[[torch.device], Section], device: torch.device) -> None:
-    section = show(device)
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_propositions_hold(claim: str, device: torch.device) -> None:
+    section = getattr(propositions, claim)(device)
     assert (section.failures, {check.relation for check in section.checks}) == ([], set(Relation))
 
 
@@ -85,17 +70,16 @@ def test_decay_that_is_too_strong_by_a_hundredth_fails(monkeypatch: pytest.Monke
         monkeypatch.setattr(f"lrwd_sweep.lab.verify.{module}.make_update", broken)
     monkeypatch.setattr("lrwd_sweep.lab.verify.parity.optimizer_names", lambda: ["sgdp", "adampw:fixed"])
     monkeypatch.setattr(propositions, "EQUILIBRIA", (replace(CASE, cells=((0.01, 1e-3),)),))
-    assert not any(check.passed for check in parity_with_papers(CPU).checks)
-    for show in (*CLAIMS[2:4], propositions.equilibrium_rotation):
-        assert show(CPU).failures, show
-    (section,) = _sections(monkeypatch, FIRST)
-    (line,) = section.failures
+    assert not any(check.passed for check in parity.parity_with_papers(CPU).checks)
+    for claim in ("proposition_3", "filtering_identity", "equilibrium_rotation"):
+        assert getattr(propositions, claim)(CPU).failures, claim
+    ((line,),) = (section.failures for section in _sections(monkeypatch, FIRST))
     assert "SGD(weight_decay=λ′), sgd, momentum 0, fixed, cosine, restarts: the error is" in line
 
 
-def _sections(monkeypatch: pytest.MonkeyPatch, *kept: Reference) -> list[Section]:
+def _sections(monkeypatch: pytest.MonkeyPatch, *kept: parity.Reference) -> list[Section]:
     monkeypatch.setattr("lrwd_sweep.lab.verify.parity.REFERENCES", kept)
-    return list(parity_by_library(CPU))
+    return list(parity.parity_by_library(CPU))
 
 
 def test_references_that_cannot_run_are_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +89,7 @@ def test_references_that_cannot_run_are_named_with_the_reason(monkeypatch: pytes
     def broken(name: str) -> None:
         raise ImportError("cannot import name 'x'")
 
-    timm = next(reference for reference in REFERENCES if reference.library == TIMM)
+    timm = next(each for each in parity.REFERENCES if each.library == parity.TIMM)
     for note, name, replacement in (
         ("not installed; pip install timm", "version", absent),
         ("1.0.9 is installed, 1.0.16 is the oldest that is compared", "version", lambda _: "1.0.9"),
@@ -115,19 +99,17 @@ def test_references_that_cannot_run_are_named_with_the_reason(monkeypatch: pytes
             patch.setattr(f"lrwd_sweep.lab.verify.parity.{name}", replacement)
             (section,) = _sections(patch, timm)
         assert (section.checks, section.failures, section.notes) == ((), [], (note,))
-    gone, wrong = Reference(TORCH, "NoSuch", "adam"), Reference(TORCH, "Adam", "adam", deviates="it does not")
+    gone = parity.Reference(parity.TORCH, "NoSuch", "adam")
+    wrong = parity.Reference(parity.TORCH, "Adam", "adam", deviates="it does not")
     (section,) = _sections(monkeypatch, gone, FIRST, wrong)
     assert [note.partition(" does not run here: ")[0] for note in section.notes] == [gone.call]
     assert [check.passed for check in section.checks] == [True, False]
     assert "there should be one" in section.failures[0]
 
 
-def test_check_compares_its_error_with_its_bound_and_fails_without_a_finite_one() -> None:
-    for why in ("", "it must differ"):
-        passed = [Check(("x",), error, 1e-3, why).passed for error in (1e-5, 1e-1)]
-        assert passed == [not why, bool(why)]
-        for error in (math.nan, math.inf):
-            check = Check(("x",), error, 1e-3, why)
-            assert (check.passed, check.digits) == (False, 0), (error, why)
-            section = Section("about", ("what",), (check,)).to_dict()
-            assert json.loads(json.dumps(section, allow_nan=False))["checks"][0]["error"] is None
+def test_check_fails_without_a_finite_error() -> None:
+    for why, error in product(("", "it must differ"), (math.nan, math.inf)):
+        check = Check(("x",), error, 1e-3, why)
+        assert (check.passed, check.digits) == (False, 0), (error, why)
+        section = Section("about", ("what",), (check,)).to_dict()
+        assert json.loads(json.dumps(section, allow_nan=False))["checks"][0]["error"] is None

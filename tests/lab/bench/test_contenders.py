@@ -4,7 +4,6 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -19,7 +18,7 @@ from lrwd_sweep.errors import HostError, UsageError
 from lrwd_sweep.lab import bench
 from lrwd_sweep.lab.bench import ENGINE, Measurement, measurements
 from lrwd_sweep.lab.bench.contenders import BASELINES, Curves, Lane, module, pick_lanes
-from lrwd_sweep.lab.bench.measurements import bookkeeping, contender, engine, epoch, flop, products
+from lrwd_sweep.lab.bench.measurements import bookkeeping, contender, engine, products
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.spec.task import Task
@@ -49,9 +48,9 @@ def noisy_task() -> Task:
     return complete(TASK.changed(data=f"{__name__}:noisy"))
 
 
-def curves(name: str, task: Task | None = None, lanes: Sequence[Lane] = LANES) -> Curves:
-    with BASELINES.get(name, engine)(task or noisy_task(), CPU) as train:
-        return train(task or noisy_task(), lanes)
+def curves(name: str, task: Task) -> Curves:
+    with BASELINES.get(name, engine)(task, CPU) as train:
+        return train(task, LANES)
 
 
 @cache
@@ -65,11 +64,14 @@ def distance(a: Curves, b: Curves) -> float:
     return max(abs(x - y) / x for x, y in pairs)
 
 
+def apart(name: str, **changes: str) -> float:
+    return distance(engines(**changes), curves(name, noisy_task().changed(**changes)))
+
+
 def test_contenders_follow_the_engine() -> None:
     for name in ("plain", "graphs", "vmap"):
         for net in ("mlp-norm", "mlp"):
-            found = curves(name, noisy_task().changed(net=net))
-            assert distance(engines(net=net), found) < TOLERANCE, (name, net)
+            assert apart(name, net=net) < TOLERANCE, (name, net)
         rounded = curves(name, noisy_task().changed(precision="bfloat16"))
         assert distance(engines(net="mlp-norm"), rounded) > 5 * TOLERANCE, name
         assert distance(engines(precision="bfloat16"), rounded) < ROUNDED, name
@@ -79,23 +81,21 @@ def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytes
     traced = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda net: traced(net, backend="eager"))
     monkeypatch.setattr("shutil.which", lambda name: name)
-    assert distance(engines(net="mlp-norm"), curves("compiled")) < TOLERANCE
+    assert apart("compiled", net="mlp-norm") < TOLERANCE
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
 def test_every_contender_follows_the_engine() -> None:
-    for name in ("plain", "graphs", "vmap"):
-        found = curves(name, noisy_task().changed(net="cnn-norm"))
-        assert distance(engines(net="cnn-norm"), found) < TOLERANCE, name
-    for name in ("processes", "compiled"):
-        assert distance(engines(net="mlp-norm"), curves(name)) < TOLERANCE, name
+    for names, net in (("plain", "graphs", "vmap"), "cnn-norm"), (("processes", "compiled"), "mlp-norm"):
+        for name in names:
+            assert apart(name, net=net) < TOLERANCE, name
 
 
 def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     complaint = r"no C\+\+ compiler \(no-such-compiler\); install one, or set CXX"
-    assert_raises(complaint, curves, "compiled", error=HostError)
+    assert_raises(complaint, curves, "compiled", noisy_task(), error=HostError)
 
 
 def pictures() -> list[tuple[Tensor, Tensor]]:
@@ -109,10 +109,9 @@ def test_contenders_follow_the_engine_on_images_of_bytes_without_a_test_split() 
     for name, standardize in (("plain", True), ("plain", False), ("vmap", True)):
         task = complete(TASK.changed(data=f"{__name__}:pictures", epochs=1, standardize=standardize))
         expected, found = curves(ENGINE, task), curves(name, task)
-        for lane in LANES:
-            close = pytest.approx((expected[lane][0], math.nan), rel=TOLERANCE, nan_ok=True)
-            assert found[lane] == close, (name, standardize)
-            assert math.isnan(expected[lane][1])
+        for lane, (loss, of_test) in expected.items():
+            close = pytest.approx((loss, math.nan), rel=TOLERANCE, nan_ok=True)
+            assert (found[lane], math.isnan(of_test)) == (close, True), (name, standardize)
 
 
 def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,14 +134,6 @@ def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() 
     assert min(found["sampler"], found["store"]) > 0
 
 
-def test_fitted_line_is_the_line_of_its_points() -> None:
-    for fixed, per_lane, most in ((0.0, 0.1, 5), (2.5, 0.3, 37), (10.0, 1e-3, 5000)):
-        line = bench.fit_line({lanes: fixed + per_lane * lanes for lanes in bench.log_spaced(most)})
-        assert line is not None
-        assert line.fixed_seconds == pytest.approx(fixed, abs=1e-6)
-        assert line.seconds_per_lane == pytest.approx(per_lane, rel=1e-6)
-
-
 def test_lanes_are_distinct_and_of_the_number_asked() -> None:
     for rows, columns, count in product((1, 2, 5), (1, 3), (1, 2, 7, 30, 61)):
         lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
@@ -152,21 +143,19 @@ def test_lanes_are_distinct_and_of_the_number_asked() -> None:
         assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
 
 
-def test_step_has_three_products_a_layer_except_for_the_data_and_validation_one() -> None:
+def test_floor_is_three_products_a_layer_and_one_in_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert products(module(TASK), torch.zeros(64, 1, 8, 8)) == [(128, 64, 64), (128, 128, 64), (10, 128, 64)]
-    weights, (step, validation) = (64 * 128, 128 * 128, 128 * 10), epoch(TASK)
-    assert flop(step) == 3 * 2 * 64 * sum(weights) - 2 * 64 * weights[0]
-    assert flop(validation) == 2 * sum(weights) * 697
-
-
-def test_floor_is_measured_for_stacked_networks_and_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurements, "SECONDS", 0.0)
-    threads = torch.get_num_threads()
-    for net in ("mlp", "cnn-norm"):
-        found = measurements.floor(replace(ASKED, task=TASK.changed(net=net)))
-        assert found["rate"] > 0
-        assert 0 < found["validation"] < found["flop"]
+    threads, weights = torch.get_num_threads(), (64 * 128, 128 * 128, 128 * 10)
+    convolutions, perceptron = (
+        measurements.floor(replace(ASKED, task=TASK.changed(net=net))) for net in ("cnn-norm", "mlp-norm")
+    )
     torch.set_num_threads(threads)
+    assert 0 < convolutions["validation"] < convolutions["flop"]
+    validation = 2 * sum(weights) * 697 / TASK.steps_per_epoch
+    step = 3 * 2 * 64 * sum(weights) - 2 * 64 * weights[0]  # the data have no gradient
+    assert (perceptron["validation"], perceptron["flop"]) == (validation, step + validation)
+    assert min(convolutions["rate"], perceptron["rate"]) > 0
 
 
 def test_process_ignores_files_named_like_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
