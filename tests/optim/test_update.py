@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, product
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -252,26 +252,12 @@ def test_device_update_equals_host_update_and_compiles_or_runs_as_written(
         assert rates == (None, None) or torch.equal(*rates)  # type: ignore[arg-type]
 
 
-def _projection(lanes: int, *shapes: tuple[int, ...]) -> Projection:
-    found = torch.zeros(lanes, dtype=torch.float64)
-    return Projection(tuple(s for s in layout(shapes) if s.is_matrix), found, 1e-8)
-
-
-def test_threshold_is_delta_over_the_root_of_the_row_length() -> None:
-    for times, size in product((0.0, 0.9, 0.999, 1.001, 1.5), ((1, 2), (3, 7), (5, 4))):
-        cosine = min(1.0, times * 0.1 / math.sqrt(size[1]))
-        theta, g = torch.zeros(2, 1, *size, dtype=torch.float64)
-        theta[..., 0] = 5
-        g[..., 0], g[..., 1] = cosine, math.sqrt(1 - cosine**2)
-        (found,) = _projection(1, size).apply(theta.flatten(1), g.flatten(1), g.flatten(1))
-        assert bool(found) is (times < 1), (times, size)  # the bound of the whole is the stricter one
-
-
 def test_rate_is_the_share_of_tensors_and_steps_since_the_last_call() -> None:
     theta = torch.ones(2, 17, dtype=torch.float64)
     first = theta.clone()
     first[1, :6] = 0  # of the second lane the first tensor is across
-    projection = _projection(2, (2, 3), (3,), (4, 2))
+    matrices = tuple(segment for segment in layout(((2, 3), (3,), (4, 2))) if segment.is_matrix)
+    projection = Projection(matrices, torch.zeros(2, dtype=torch.float64), 1e-8)
     for g in (first, theta):
         projection.apply(theta, g, theta.clone())
     assert projection.take_rate().tolist() == [0.0, 0.25]
