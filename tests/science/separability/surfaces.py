@@ -75,11 +75,7 @@ def white(rng: np.random.Generator, seeds: int) -> Float:
 
 NO_EFFECT: dict[str, Draw] = {
     "white": white,
-    "eight times as noisy at the highest λ": lambda rng, seeds: (
-        np.exp2(0.3 * L)[..., None] * rng.standard_normal((*A.shape, seeds))
-    ),
-    "offsets of rows and seeds": lambda rng, seeds: (
-        white(rng, seeds) + 2 * rng.standard_normal((11, 1, seeds))
-    ),
-    "level": lambda rng, seeds: white(rng, seeds) + 0.3 * A[..., None] ** 2,
+    "noisier at the highest λ": lambda rng, r: np.exp2(0.3 * L)[..., None] * rng.standard_normal((11, 11, r)),
+    "offsets of rows and seeds": lambda rng, r: white(rng, r) + 2 * rng.standard_normal((11, 1, r)),
+    "level": lambda rng, r: white(rng, r) + 0.3 * A[..., None] ** 2,
 }

@@ -67,23 +67,17 @@ def straight(
 # of the valley l*, the left flank's log height, the right one's log slope and the floor; the left flank's
 # log rate, the right one's log bend, the wall at the lowest α, the kink's width, σ₀, its power of y, and the
 # share of the variance at low λ that all cells of a row share. Misfit in the basin: RMS 0.0019 to 0.005.
-LIKE = {
-    "adam": (
-        [(-2.2, -0.95, 0.04), (-4.69, -0.047, 0.084), (-5.39, 0.232, -0.0041), (0.115, -0.0023, 0.00019)],
-        [0.529, -2.37, 0.085, 0.15, 0.0045, 2.2, 0.6],
-    ),
-    "adamw": (
-        [(-2.22, -0.069, -0.0012), (-3.76, -0.083, 0.052), (-4.94, -0.025, 0.0037), (0.102, 0.0006, -0.0002)],
-        [0.925, -5.47, 0.0, 0.86, 0.006, 0.2, 1.0],
-    ),
-    "sgd": (
-        [(0.065, -0.993, 0.029), (-3.96, -0.137, 0.033), (-20.1, 0.084, -0.0027), (0.116, -0.0008, 0.00034)],
-        [-0.551, 13.9, 0.03, 0.15, 0.009, 2.0, 0.95],
-    ),
-    "sgdw": (
-        [(-0.396, -0.032, 0.013), (-3.85, 0.057, 0.057), (-5.18, 0.014, -0.0077), (0.111, -0.0005, 0.00022)],
-        [-0.519, -2.97, 0.0, 0.15, 0.0062, 0.0, 1.0],
-    ),
+PARABOLAS = {
+    "adam": (-2.2, -0.95, 0.04, -4.69, -0.047, 0.084, -5.39, 0.232, -0.0041, 0.115, -0.0023, 0.00019),
+    "adamw": (-2.22, -0.069, -0.0012, -3.76, -0.083, 0.052, -4.94, -0.025, 0.0037, 0.102, 0.0006, -0.0002),
+    "sgd": (0.065, -0.993, 0.029, -3.96, -0.137, 0.033, -20.1, 0.084, -0.0027, 0.116, -0.0008, 0.00034),
+    "sgdw": (-0.396, -0.032, 0.013, -3.85, 0.057, 0.057, -5.18, 0.014, -0.0077, 0.111, -0.0005, 0.00022),
+}
+NUMBERS = {
+    "adam": [0.529, -2.37, 0.085, 0.15, 0.0045, 2.2, 0.6],
+    "adamw": [0.925, -5.47, 0.0, 0.86, 0.006, 0.2, 1.0],
+    "sgd": [-0.551, 13.9, 0.03, 0.15, 0.009, 2.0, 0.95],
+    "sgdw": [-0.519, -2.97, 0.0, 0.15, 0.0062, 0.0, 1.0],
 }
 
 
@@ -92,10 +86,10 @@ def like(name: str, step: float = 1.0, axes: tuple[Float, Float] | None = None) 
 
     The true slope of a ridge that bends is that of the mean surface: the estimator's own limit without noise.
     """
-    parabolas, (rate, bend, wall, width, sigma0, power, shared) = LIKE[name]
+    rate, bend, wall, width, sigma0, power, shared = NUMBERS[name]
     log_lr, log_decay = axes or (ELEVEN, centred(11, step))
     a, b = np.meshgrid(log_lr, log_decay / step, indexing="ij")
-    valley, left, right, floor = (p[0] + p[1] * a + p[2] * a**2 for p in parabolas)
+    valley, left, right, floor = (p[0] + p[1] * a + p[2] * a**2 for p in np.reshape(PARABOLAS[name], (4, 3)))
     u = b - valley
     below, above = width * np.logaddexp(0, -u / width), width * np.logaddexp(0, u / width)
     y = floor + wall * np.exp(-2 * (a + 5)) + np.exp(left) * (1 - np.exp(-np.exp(rate) * below))
