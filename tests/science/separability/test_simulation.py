@@ -137,7 +137,7 @@ def test_intervals_of_slopes_hold_the_truth_in_83_to_97_percent(case: Case) -> N
             assert np.mean([each.windowed for each in draws]) >= 0.95, seeds
 
 
-@pytest.mark.parametrize(("name", "seeds"), product(NO_EFFECT, SEEDS))
+@pytest.mark.parametrize(("name", "seeds"), [*product(NO_EFFECT, SEEDS)])
 def test_false_verdicts_on_noise_are_one_in_a_hundred_at_most(name: str, seeds: int) -> None:
     found = Case(name, NO_EFFECT[name], ELEVEN, ELEVEN, 0.0).analysed(seeds, 600)
     assert sum(each.verdict is not Verdict.UNDETERMINED for each in found) <= 6
