@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science import scaling as laws
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE
 from lrwd_sweep.science.surface import Surface
+from tests.refusal import assert_raises
 from tests.science.separability.surfaces import surface
 
 AXES = np.arange(-11.0, -1.0), np.arange(-14.0, -2.0)
@@ -55,25 +55,12 @@ def test_planted_exponents_times_and_costs_are_found_without_noise() -> None:
     assert costs["τ constant as a share of the run"] > 0.04, "two octaves too far"
 
 
-def test_conventions_give_the_same_time_and_coupled_decay_has_none() -> None:
-    found = []
-    for rule, tilt in ((DecayRule.INDEPENDENT, 0.0), (DecayRule.LR_SCALED, -1.0), (DecayRule.COUPLED, 0.0)):
-        lattices = [replace(bowl(-6, -11 + 6 * bool(tilt) - k, tilt=tilt), rule=rule) for k in (0, 1)]
-        scales = [laws.ScaledLattice(15 * 4**k, one, 90 * 4**k, 6) for k, one in enumerate(lattices)]
-        found.append(laws.scaling(laws.Axis.EPOCHS, scales[::-1]))
-        assert found[-1].exponents[DECAY].value == pytest.approx(-0.5), rule
-    same, scaled, coupled = found
-    for a, b in zip(same.optima, scaled.optima, strict=True):
-        assert (a.value, a.tau_share.value) == pytest.approx((b.value, b.tau_share.value))
-    assert (coupled.exponents[TAU_SHARE].value, coupled.rules) == (None, ())
-
-
 def of_widths(
     *best: tuple[float, float], rule: DecayRule = DecayRule.INDEPENDENT, seeds: int = 5
 ) -> laws.PowerLaws:
     lattices = [replace(bowl(*each, seeds=seeds, noise=1e-4), rule=rule) for each in best]
     scales = [laws.ScaledLattice(64 * 4**k, one, 360, 6) for k, one in enumerate(lattices)]
-    return laws.scaling(laws.Axis.WIDTH, scales)
+    return laws.scaling(laws.Axis.WIDTH, scales[::-1])
 
 
 def test_edges_few_seeds_and_rules_of_both_exponents_are_told() -> None:
@@ -84,8 +71,9 @@ def test_edges_few_seeds_and_rules_of_both_exponents_are_told() -> None:
     assert edge.exponents[LR].value == pytest.approx(0, abs=0.01), "α is inside"
     few = of_widths((-6, -8), (-6, -8), seeds=2).exponents[DECAY]
     assert (round(few.value or 0, 2), few.has_interval) == (0, False)
-    with pytest.raises(UsageError, match="at least two different values"):
-        of_widths((-6, -8))
+    assert_raises("at least two different values", of_widths, (-6, -8))
+    coupled = of_widths((-6, -8), (-5, -9), rule=DecayRule.COUPLED)
+    assert (coupled.exponents[TAU_SHARE].value, coupled.rules) == (None, ())
     for rule, decay in ((DecayRule.INDEPENDENT, -0.5), (DecayRule.LR_SCALED, 0.5)):
         for rate, expected in ((-1.0, SUPPORTED), (0.0, CONTRADICTED)):
             one = of_widths((-5, -9), (-5 + 2 * rate, -9 + 2 * decay), rule=rule).rules[-1]
