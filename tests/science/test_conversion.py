@@ -49,9 +49,8 @@ def test_number_that_does_not_exist_is_not_guessed_and_limits_name_what_is_not_e
     for family, source, target in product((*Family, None), Convention, Convention):
         assert Run(family, 0.1).convert(0.0, source, target) == 0.0
     for family, other in product(set(Family) - {Family.SGD, Family.SGDP}, EXACT):
-        run = Run(family, 0.1, 9)
-        assert run.convert(0.1, Convention.COUPLED, other) is None, family
-        assert run.convert(0.1, other, Convention.COUPLED) is None, family
+        run, two = Run(family, 0.1, 9), (Convention.COUPLED, other)
+        assert run.convert(0.1, *two) is run.convert(0.1, *two[::-1]) is None, family
         assert f"makes {family.display_name} do" in run.obstacle(Convention.COUPLED)
     unknown = Run(Family.SGD, 0.1)
     for run, source, target, obstacle in (
@@ -59,8 +58,8 @@ def test_number_that_does_not_exist_is_not_guessed_and_limits_name_what_is_not_e
         (unknown, Convention.NORMALIZED, Convention.INDEPENDENT, "the number of steps N is not known"),
         (Run(Family.SGDP, 0.1), Convention.LR_SCALED, Convention.FIXED, "the momentum is not known"),
     ):
-        assert (run.convert(0.1, source, target), run.obstacle(source)) == (None, obstacle)
-        assert run.convert(0.1, target, source) is None
+        assert run.convert(0.1, source, target) is run.convert(0.1, target, source) is None
+        assert run.obstacle(source) == obstacle
     assert "decoupled" in Run(Family.SGDP, 0.1, 9, 0.9).obstacle(Convention.COUPLED)
     with_momentum, without = Run(Family.SGD, 0.1, 9, 0.9), Run(Family.SGD, 0.1, 9, 0.0)
     constant = replace(without, constant=True)
@@ -109,14 +108,10 @@ def test_propositions_hold_and_projected_steps_decay_at_a_tenth_of_the_rate(
     assert conventions(parse("sgdw"), lr, x, None, 0.0).coupled == pytest.approx(x / lr, rel=1e-12)
     assert conventions(parse("adam"), lr, x, 9, 0.9) == Conventions(None, None, x, None, steps=9)
     for optimizer in map(parse, ("sgdp", "sgdpw:fixed", "adampw", "adampw:corrected")):
-        never, always, found, unknown = (
-            conventions(optimizer, lr, x, 9, 0.9, projected=projected).timescale_steps
-            for projected in (0.0, 1.0, share, None)
-        )
-        assert never is not None
-        assert (always, found) == pytest.approx((10 * never, never / (1 - 0.9 * share)))
-        assert unknown == never
-        open_ = conventions(optimizer, lr, x, 9, 0.9).timescale_steps_projected
-        assert open_ == pytest.approx(always)
+        of = {each: conventions(optimizer, lr, x, 9, 0.9, projected=each) for each in (0.0, share, 1.0, None)}
+        never = of[0.0].timescale_steps or math.nan
+        assert of[None].timescale_steps == never
+        projected = of[share].timescale_steps, of[1.0].timescale_steps, of[None].timescale_steps_projected
+        assert projected == pytest.approx((never / (1 - 0.9 * share), 10 * never, 10 * never))
     assert conventions(parse("sgdw"), 0.1, 0.0, 100, 0.9) == Conventions(0.0, 0.0, 0.0, 0.0, steps=100)
     assert timescale(5e-324) is None  # no finite number of steps
