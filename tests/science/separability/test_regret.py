@@ -90,56 +90,46 @@ def test_sequential_regret_is_that_of_one_pass_from_every_start() -> None:
         found = [value(each.estimate) for each in analyse(surface(repeated(y, 4))).sequential_regret]
         assert found == pytest.approx([0, 0], abs=1e-12)
     by_start = [TURNED[TURNED[:, j].argmin()].min() for j in range(11)]
-    found = sequential(repeated(TURNED))
-    assert (found.start, found.starts_out, found.first) == (None, 0, "lr")
-    assert value(found.estimate) == pytest.approx(np.mean(by_start))
-    named = sequential(repeated(TURNED), (None, 2.0**3.2))
-    assert named.start == 2.0**3
-    assert value(named.estimate) == pytest.approx(by_start[8])
+    found, named = sequential(repeated(TURNED)), sequential(repeated(TURNED), (None, 2.0**3.2))
+    assert (found.start, found.starts_out, found.first, named.start) == (None, 0, "lr", 2.0**3)
+    costs = value(found.estimate), value(named.estimate)
+    assert costs == pytest.approx((np.mean(by_start), by_start[8]))
     mirrored = analyse(surface(repeated(TURNED.T)), start=(2.0**3.2, None)).sequential_regret[1]
     assert (mirrored.first, mirrored.estimate.value) == ("weight_decay", named.estimate.value)
     y = repeated(TURNED)  # cells that are out are never chosen, and empty starts are counted
     y[6:, :3], y[:, 10] = np.nan, np.nan
     found = sequential(y)
     by_start = [np.nanmin(y[int(np.nanargmin(y[:, j, 0])), :, 0]) for j in range(10)]
-    assert found.starts_out == 1
-    assert value(found.estimate) == pytest.approx(np.mean(by_start))
+    assert (found.starts_out, value(found.estimate)) == (1, pytest.approx(np.mean(by_start)))
     assert sequential(y, (None, 2.0**5)).estimate.value is None
     for seeds, in_sample, reason in ((2, True, "in sample"), (3, False, "below four seeds"), (4, False, "")):
         found = sequential(noisy(TURNED, seeds, 0.3))
-        assert (found.in_sample, found.estimate.has_interval) == (in_sample, seeds == 4), seeds
-        assert reason in found.estimate.reason
+        said = found.in_sample, found.estimate.has_interval, reason in found.estimate.reason
+        assert said == (in_sample, seeds == 4, True), seeds
 
 
 def test_seeds_that_choose_do_not_score() -> None:
-    y = noisy(BOWL, 3, 1.0)
-    by_seed = []
+    y, by_seed = noisy(BOWL, 3, 1.0), []
+    whole = analyse(surface(y))
+    rows = np.flatnonzero(whole.basin.any(axis=1))
+    pairs = [(i, k) for i in rows for k in rows if abs(i - k) == 1]
     for out in range(3):
         best = np.delete(y, out, axis=2).mean(axis=2).argmin(axis=1)
-        rows = np.flatnonzero(analyse(surface(y)).basin.any(axis=1))
-        pairs = [(i, k) for i in rows for k in rows if abs(i - k) == 1]
         by_seed.append(np.mean([y[k, best[i], out] - y[k, best[k], out] for i, k in pairs]))
-    found = regret(analyse(surface(y)), 1)
-    half = t95(2) * np.std(by_seed, ddof=1) / sqrt(3)
+    found, mean, half = regret(whole, 1), np.mean(by_seed), t95(2) * np.std(by_seed, ddof=1) / sqrt(3)
     assert not found.in_sample
-    assert (found.estimate.value, found.estimate.low) == pytest.approx(
-        (np.mean(by_seed), np.mean(by_seed) - half)
-    )
-    transfer = {}
-    for seeds in (2, 3, 4):
+    assert (found.estimate.value, found.estimate.low) == pytest.approx((mean, mean - half))
+    for seeds, low, high in ((2, 0.3, np.inf), (3, -0.1, 0.1), (4, -0.1, 0.1)):  # truth: 0
         draws = (noisy(BOWL, seeds, 1.0, stream, offset=0) for stream in range(40))
         every = [analyse(surface(y), resamples=0).transfer_regret[0].estimate for y in draws]
-        transfer[seeds] = np.mean([value(each) for each in every])
-    assert transfer[2] > 0.3  # truth: 0
-    assert max(abs(transfer[3]), abs(transfer[4])) < 0.1
+        assert low < np.mean([value(each) for each in every]) < high, seeds
 
 
 def test_expected_best_is_scored_on_each_seed_in_turn_and_knows_the_direction() -> None:
     y = noisy(BOWL, 5, 1.0)
     by_seed = [y[..., out].flat[np.delete(y, out, axis=2).mean(axis=2).argmin()] for out in range(5)]
     found = analyse(surface(y)).expected_best
-    assert value(found) == pytest.approx(np.mean(by_seed))
-    assert found.has_interval
+    assert (value(found), found.has_interval) == (pytest.approx(np.mean(by_seed)), True)
     higher = analyse(replace(surface(-y), direction=Direction.MAXIMIZE)).expected_best
     assert (higher.value, higher.low) == pytest.approx((-value(found), -(found.high or 0)))
     assert value(analyse(surface(y, baseline=np.full((11, 5), -9.0))).expected_best) == -9
@@ -147,8 +137,7 @@ def test_expected_best_is_scored_on_each_seed_in_turn_and_knows_the_direction() 
 
 
 def test_sensitivity_has_its_known_answers() -> None:
-    one = np.full((8, 9), 1.0)
-    one[3] = 0.2
+    one = np.where(np.arange(8)[:, None] == 3, 0.2, np.ones((8, 9)))
     for name, y, initial, tuned, fixed in (
         ("flat", np.full((11, 11), 0.3), 1.0, 0.0, 0.0),
         ("one good row of eight", one, 1.0, 7 / 8 * 0.8, 7 / 8 * 0.8),
@@ -157,9 +146,8 @@ def test_sensitivity_has_its_known_answers() -> None:
     ):
         found = analyse(surface(repeated(y)), initial=initial).lr_sensitivity
         assert found is not None
-        expected = (tuned, fixed, fixed - tuned)
         measured = (value(found.tuned), value(found.fixed), value(found.difference))
-        assert measured == pytest.approx(expected, abs=1e-12), name
+        assert measured == pytest.approx((tuned, fixed, fixed - tuned), abs=1e-12), name
     y = repeated(BOWL)
     y[9:] = np.nan  # a diverged row counts as the value at initialisation
     rows = np.where(np.arange(11) < 9, 0.3 * A[:, 0] ** 2, 5.0)
