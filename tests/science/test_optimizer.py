@@ -1,13 +1,25 @@
-"""An optimizer's name determines its update."""
+"""A name determines an optimizer's update; its decay in every convention, exact if possible, refused if not."""
 
+import math
 import re
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.science import optimizer as science
-from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, optimizer_names
+from lrwd_sweep.science.conversion import Conventions, Run, conventions, timescale
+from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, Optimizer, optimizer_names
 from tests.refusal import assert_raises
 
 parse = Optimizer.parse
+alphas, lambdas, steps = st.floats(1e-6, 10), st.floats(1e-8, 1), st.integers(1, 10**6)
+momenta = st.floats(0, 0.99)
+UNSCHEDULED = {Convention.FIXED, Convention.CORRECTED}
+EXACT = (Convention.INDEPENDENT, Convention.LR_SCALED, Convention.NORMALIZED)
 
 
 def test_names_are_read_and_wrong_ones_refused_with_the_near_ones() -> None:
@@ -84,3 +96,101 @@ def test_formula_follows_the_hyperparameters() -> None:
     assert science.users_of("momentum") == [Family.SGD, Family.RMSPROP, Family.SGDP, Family.MUON, Family.KFAC]
     assert Family.SGD not in science.users_of("beta1")
     assert science.users_of("epochs") == []
+
+
+@given(alphas, lambdas, steps, momenta, st.sampled_from(Convention), st.sampled_from(Convention))
+def test_detours_agree_and_arithmetic_is_right_and_ends_in_the_number(
+    lr: float, x: float, n: int, mu: float, source: Convention, target: Convention
+) -> None:
+    sgd = Run(Family.SGD, lr, n, mu)
+    for way in Convention:
+        between = sgd.convert(x, source, way)
+        assert between is not None
+        assert sgd.convert(x, source, target) == pytest.approx(sgd.convert(between, way, target), rel=1e-12)
+    for family in Family:
+        run = Run(family, lr, n, mu)
+        lines, found = run.arithmetic(x, source, target), run.convert(x, source, target)
+        assert (lines == ()) is (source is target or found is None), family
+        assert not lines or lines[-1].endswith(f" = {found:.6g}"), family
+        for line in lines:
+            _, _, numbers, result = line.split(" = ")
+            python = re.sub(r"√(\d+)", r"\1**0.5", numbers).replace("×", "*").replace("−", "-")
+            assert float(result) == pytest.approx(eval(python), rel=1e-4)
+    assert Run(Family.SGD, 0.1, 100, 0.9).arithmetic(0.02, Convention.COUPLED, Convention.NORMALIZED) == (
+        "λ = α × λ′ / (1 − β₁) = 0.1 × 0.02 / (1 − 0.9) = 0.02",
+        "λ_norm = λ × √N = 0.02 × √100 = 0.2",
+    )
+    sgdp = Run(Family.SGDP, lr, 9, mu).convert(x, Convention.INDEPENDENT, Convention.LR_SCALED)
+    assert sgdp == pytest.approx(x * (1 - mu) / lr)
+
+
+def test_number_that_does_not_exist_is_not_guessed_and_limits_name_what_is_not_exact() -> None:
+    for family, source, target in product((*Family, None), Convention, Convention):
+        assert Run(family, 0.1).convert(0.0, source, target) == 0.0
+    for family, other in product(set(Family) - {Family.SGD, Family.SGDP}, EXACT):
+        run, two = Run(family, 0.1, 9), (Convention.COUPLED, other)
+        assert run.convert(0.1, *two) is run.convert(0.1, *two[::-1]) is None, family
+        assert f"makes {family.display_name} do" in run.obstacle(Convention.COUPLED)
+    unknown = Run(Family.SGD, 0.1)
+    for run, source, target, obstacle in (
+        (unknown, Convention.COUPLED, Convention.INDEPENDENT, "the momentum is not known"),
+        (unknown, Convention.NORMALIZED, Convention.INDEPENDENT, "the number of steps N is not known"),
+        (Run(Family.SGDP, 0.1), Convention.LR_SCALED, Convention.FIXED, "the momentum is not known"),
+    ):
+        assert run.convert(0.1, source, target) is run.convert(0.1, target, source) is None
+        assert run.obstacle(source) == obstacle
+    assert "decoupled" in Run(Family.SGDP, 0.1, 9, 0.9).obstacle(Convention.COUPLED)
+    with_momentum, without = Run(Family.SGD, 0.1, 9, 0.9), Run(Family.SGD, 0.1, 9, 0.0)
+    constant = replace(without, constant=True)
+    assert "asymptotically" in with_momentum.limits(Convention.COUPLED)
+    assert without.limits(Convention.COUPLED) == ""  # Proposition 1
+    assert not any(with_momentum.limits(convention) for convention in EXACT)
+    for source, target in product(Convention, Convention):
+        assert ("constant learning rate only" in without.limits(source)) is (source in UNSCHEDULED)
+        assert not constant.limits(source)
+        assert constant.holds(source, target)
+        assert without.holds(source, target) is (source is target or not UNSCHEDULED & {source, target})
+
+
+@given(alphas, lambdas, steps, momenta)
+def test_study_keeps_its_own_number_and_normalized_decay_is_plain_over_the_root_of_n(
+    lr: float, x: float, n: int, mu: float
+) -> None:
+    for name in optimizer_names():
+        optimizer, normalized = parse(name), parse(f"{name}:normalized")
+        found, moving = (conventions(optimizer, lr, x, n, mu, constant=each) for each in (True, False))
+        own = {
+            DecayRule.COUPLED: found.coupled,
+            DecayRule.INDEPENDENT: found.independent,
+            DecayRule.LR_SCALED: found.lr_scaled,
+            DecayRule.FIXED: found.independent,  # equal where η = 1
+            DecayRule.CORRECTED: found.independent and pytest.approx(found.independent / lr),
+        }
+        assert x == own[optimizer.rule], name
+        if optimizer.rule.convention not in UNSCHEDULED:
+            assert moving == found, name
+        else:
+            others = (moving.independent, moving.lr_scaled, moving.coupled, moving.normalized)
+            assert others == (None,) * 4, name
+            per_step = x * (lr if name.endswith("corrected") else 1)
+            assert moving.timescale_steps == pytest.approx(1 / per_step), name
+        found, unknown = (conventions(normalized, lr, x, steps, mu) for steps in (n, None))
+        assert found == conventions(optimizer, lr, x / math.sqrt(n), n, mu), name
+        assert (unknown.independent, unknown.lr_scaled, unknown.coupled) == (None, None, None), name
+        assert unknown.normalized == (found.normalized and pytest.approx(found.normalized)), name
+
+
+@given(alphas, lambdas, st.floats(0, 1))
+def test_propositions_hold_and_projected_steps_decay_at_a_tenth_of_the_rate(
+    lr: float, x: float, share: float
+) -> None:
+    assert conventions(parse("sgdw"), lr, x, None, 0.0).coupled == pytest.approx(x / lr, rel=1e-12)
+    assert conventions(parse("adam"), lr, x, 9, 0.9) == Conventions(None, None, x, None, steps=9)
+    for optimizer in map(parse, ("sgdp", "sgdpw:fixed", "adampw", "adampw:corrected")):
+        of = {each: conventions(optimizer, lr, x, 9, 0.9, projected=each) for each in (0.0, share, 1.0, None)}
+        never = of[0.0].timescale_steps or math.nan
+        assert of[None].timescale_steps == never
+        projected = of[share].timescale_steps, of[1.0].timescale_steps, of[None].timescale_steps_projected
+        assert projected == pytest.approx((never / (1 - 0.9 * share), 10 * never, 10 * never))
+    assert conventions(parse("sgdw"), 0.1, 0.0, 100, 0.9) == Conventions(0.0, 0.0, 0.0, 0.0, steps=100)
+    assert timescale(5e-324) is None  # no finite number of steps
