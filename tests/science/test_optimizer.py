@@ -149,9 +149,7 @@ def test_number_that_does_not_exist_is_not_guessed_and_limits_name_what_is_not_e
 
 
 @given(alphas, lambdas, steps, momenta)
-def test_study_keeps_its_own_number_and_normalized_decay_is_plain_over_the_root_of_n(
-    lr: float, x: float, n: int, mu: float
-) -> None:
+def test_own_number_is_kept_and_lambda_norm_divided_by_root_n(lr: float, x: float, n: int, mu: float) -> None:
     for name in optimizer_names():
         optimizer, normalized = parse(name), parse(f"{name}:normalized")
         found, moving = (conventions(optimizer, lr, x, n, mu, constant=each) for each in (True, False))
@@ -177,9 +175,7 @@ def test_study_keeps_its_own_number_and_normalized_decay_is_plain_over_the_root_
 
 
 @given(alphas, lambdas, st.floats(0, 1))
-def test_propositions_hold_and_projected_steps_decay_at_a_tenth_of_the_rate(
-    lr: float, x: float, share: float
-) -> None:
+def test_propositions_hold_and_projected_steps_decay_at_a_tenth(lr: float, x: float, share: float) -> None:
     assert conventions(parse("sgdw"), lr, x, None, 0.0).coupled == pytest.approx(x / lr, rel=1e-12)
     assert conventions(parse("adam"), lr, x, 9, 0.9) == Conventions(None, None, x, None, steps=9)
     for optimizer in map(parse, ("sgdp", "sgdpw:fixed", "adampw", "adampw:corrected")):

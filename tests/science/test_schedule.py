@@ -43,16 +43,10 @@ def test_schedules_have_the_shapes_and_restarts_of_the_papers() -> None:
     assert [ends.eta(t) for t in (0, 500, 999)] == pytest.approx([1, 0.55, 0.1], abs=1e-5)
     paper = Timetable(Schedule.RESTARTS, 1800, 391, t_0=100, t_mult=2)  # AdamW paper, equations 14 and 15
     assert paper.snapshots == (100, 300, 700, 1500)
-    for epoch, start, length in (
-        (50, 0, 100),
-        (99, 0, 100),
-        (150, 100, 200),
-        (900, 700, 800),
-        (1500, 1500, 1600),
-    ):
-        assert paper.steps_of_cycle(391 * epoch) == 391 * length  # N of normalized decay
+    for epoch, start, n in (50, 0, 100), (99, 0, 100), (150, 100, 200), (900, 700, 800), (1500, 1500, 1600):
+        assert paper.steps_of_cycle(391 * epoch) == 391 * n  # N of normalized decay
         for batch in (0, 1, 200, 390):  # T_cur is fractional
-            wanted = 0.5 + 0.5 * math.cos(math.pi * (epoch - start + batch / 391) / length)
+            wanted = 0.5 + 0.5 * math.cos(math.pi * (epoch - start + batch / 391) / n)
             assert paper.eta(391 * epoch + batch) == pytest.approx(wanted, abs=1e-12)
     timetable = Timetable(Schedule.RESTARTS, 20, 1, warmup=2, t_0=4, t_mult=2)
     assert timetable.snapshots == (6, 14), "warm-up precedes the first cycle"

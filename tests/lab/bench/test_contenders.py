@@ -143,9 +143,8 @@ def test_floor_is_three_products_a_layer_and_one_in_validation(monkeypatch: pyte
     assert products(module(TASK), torch.zeros(64, 1, 8, 8)) == [(128, 64, 64), (128, 128, 64), (10, 128, 64)]
     monkeypatch.setattr(measurements, "SECONDS", 0.0)
     threads, weights = torch.get_num_threads(), (64 * 128, 128 * 128, 128 * 10)
-    convolutions, perceptron = (
-        measurements.floor(replace(ASKED, task=TASK.changed(net=net))) for net in ("cnn-norm", "mlp-norm")
-    )
+    tasks = [replace(ASKED, task=TASK.changed(net=net)) for net in ("cnn-norm", "mlp-norm")]
+    convolutions, perceptron = map(measurements.floor, tasks)
     torch.set_num_threads(threads)
     assert 0 < convolutions["validation"] < convolutions["flop"]
     validation = 2 * sum(weights) * 697 / TASK.steps_per_epoch

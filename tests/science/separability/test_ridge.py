@@ -91,15 +91,12 @@ def test_bow_and_time_scale_are_those_of_the_ridge() -> None:
     assert "no time scale" in centre.timescale(lambda lr, lam: None, 100, 10).epochs.reason
 
 
-def test_contour_slope_describes_a_wall_without_a_ridge() -> None:
+def test_contour_slope_describes_a_wall_and_contrast_a_small_lattice() -> None:
     wall = surface(repeated(np.exp2(L + 0.7 * A)))  # rows are best at the lowest λ
     found = analyse(wall, basin_tolerance=0.5)
     assert (found.ridge_rows, value(found.contour_slope)) == (0, pytest.approx(-0.7, abs=0.05))
     assert analyse(surface(repeated(-L + 0.0 * A))).contour_slope.value is None  # it leaves the axis
     assert "the ridge slope says more" in analyse(surface(repeated(valley(0, 11)))).contour_slope.reason
-
-
-def test_contrast_of_a_small_lattice_has_students_interval() -> None:
     for seeds in (2, 3):
         y = noisy((0.2 * A * L + L**2)[4:7, 4:7], seeds, 0.05)
         contrast = analyse(surface(y, baseline=np.ones((3, seeds)))).contrast

@@ -157,11 +157,8 @@ def pairs(low: float, high: float) -> st.SearchStrategy[tuple[float, float]]:
 def test_quadratic_has_the_slopes_and_coupling_of_its_hessian(
     angle: float, steep: float, steps: tuple[float, float], uneven: float, centre: tuple[float, float]
 ) -> None:
-    k, (c, s) = np.arange(13), (np.cos(angle), np.sin(angle))
-    log_lr, log_decay = (
-        step * (surfaces.centred(n) + uneven * np.sin(9.0 * k[:n]))
-        for step, n in zip(steps, (11, 13), strict=True)
-    )
+    c, s, wobble = np.cos(angle), np.sin(angle), uneven * np.sin(9.0 * np.arange(13))
+    log_lr, log_decay = steps[0] * (A[:, 0] + wobble[:11]), steps[1] * (surfaces.centred(13) + wobble)
     a, b = np.meshgrid(log_lr - centre[0], log_decay - centre[1], indexing="ij")
     y = ((c * a + s * b) ** 2 + steep * (c * b - s * a) ** 2) / 2
     aa, al, ll = c**2 + steep * s**2, (1 - steep) * c * s, s**2 + steep * c**2
