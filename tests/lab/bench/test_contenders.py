@@ -73,7 +73,12 @@ def test_contenders_follow_the_engine() -> None:
         assert distance(engines(precision="bfloat16"), rounded) < ROUNDED, name
 
 
-def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_network_needs_a_compiler_and_starts_from_fresh_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    complaint = r"no C\+\+ compiler \(no-such-compiler\); install one, or set CXX"
+    assert_raises(complaint, curves, "compiled", noisy_task(), error=HostError)
     traced = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda net: traced(net, backend="eager"))
     monkeypatch.setattr("shutil.which", lambda name: name)
@@ -86,12 +91,6 @@ def test_every_contender_follows_the_engine() -> None:
     for names, net in (("plain", "graphs", "vmap"), "cnn-norm"), (("processes", "compiled"), "mlp-norm"):
         for name in names:
             assert apart(name, net=net) < TOLERANCE, name
-
-
-def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    complaint = r"no C\+\+ compiler \(no-such-compiler\); install one, or set CXX"
-    assert_raises(complaint, curves, "compiled", noisy_task(), error=HostError)
 
 
 def pictures() -> list[tuple[Tensor, Tensor]]:

@@ -38,7 +38,7 @@ def test_seeds_are_resampled_exhaustively_or_as_often_as_asked() -> None:
     assert first[:, HALVES[0]].sum(axis=1) == pytest.approx(5 / 9)
 
 
-def test_interval_of_a_mean_is_the_t_interval_of_one_sample_or_of_two() -> None:
+def test_interval_of_a_mean_is_the_t_interval_and_that_of_a_rough_statistic_narrower() -> None:
     for seeds, groups in ((3, ()), (5, ()), (6, ()), (4, HALVES), (6, HALVES)):
         values = np.random.default_rng(seeds).standard_normal(seeds)
         resamples = Resamples.draw(seeds, 1000, *([groups] if groups else []))
@@ -46,10 +46,9 @@ def test_interval_of_a_mean_is_the_t_interval_of_one_sample_or_of_two() -> None:
         variance = np.mean([values[half].var(ddof=1) for half in groups or (slice(None),)])
         mean, half = values.mean(), t95(seeds - max(len(groups), 1)) * np.sqrt(variance / seeds)
         assert (found.value, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
-
-
-def test_interval_of_a_rough_statistic_is_narrower_than_t_of_few_seeds_would_make_it() -> None:
-    resamples = Resamples.draw(5, 1000)
+    resamples = Resamples.draw(
+        5, 1000
+    )  # of a rough statistic it is narrower than t of few seeds would make it
     rough = np.random.default_rng(0).standard_normal(len(resamples.weights))
     deviation = np.sqrt(resamples.mass @ (rough[1:] - resamples.mass @ rough[1:]) ** 2)
     half = rough[0] - (resamples.estimate(rough, "").low or 0)

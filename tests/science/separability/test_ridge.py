@@ -18,7 +18,7 @@ def valley(slope: float, columns: int, *, steep: float = 0.5, step: float = 1.0)
     return np.asarray(0.02 * a**2 + steep * (b - slope * a) ** 2)
 
 
-def test_window_follows_a_ridge_that_leaves_a_fine_axis() -> None:
+def test_window_follows_a_ridge_that_leaves_a_fine_axis_and_is_exact_without_noise() -> None:
     for slope in (-1.0, 1.0):
         draws = [noisy(valley(slope, 7, steep=0.1), 5, 0.3, stream) for stream in range(15)]
         found = [each for each in (analyse(surface(y), resamples=0) for y in draws) if each.windowed]
@@ -35,9 +35,7 @@ def test_window_follows_a_ridge_that_leaves_a_fine_axis() -> None:
         assert (each.windowed, each.three_cell_slope) == (False, each.ridge_slope)
     y, axis = (L - 9 * A)[None] ** 2, centred(11)  # fewer than three rows inside
     assert not windowed_minima(y, axis, axis, np.ones(11, dtype=bool)).curvature.any()
-
-
-def test_window_is_exact_without_noise_whatever_the_spacing() -> None:
+    # Without noise it is exact, whatever the spacing.
     log_lr, log_decay = centred(11), np.array([-3.2, -2.5, -1.4, -0.6, 0.4, 1.1, 1.9, 3.0])
     y = 0.02 * log_lr[:, None] ** 2 + 0.5 * np.add.outer(log_lr, log_decay) ** 2
     y[4, 3] = np.nan  # a cell on the ridge
