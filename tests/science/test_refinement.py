@@ -80,7 +80,7 @@ def test_rules_hold_for_budgets_baselines_few_seeds_and_whole_lattices() -> None
     assert 6 <= zero.asked[:, 0].any(axis=1).sum() < 11
     for seeds, size in ((1, 11), (2, 11), (5, 3)):
         found, _ = refined(surface(noisy(BOWL[:size, :size], seeds, 0.1)))
-        assert (found.asked.any(axis=(0, 1)).all(), found.settled) == (True, False), (seeds, size)
+        assert (bool(found.asked.any(axis=(0, 1)).all()), found.settled) == (True, False), (seeds, size)
     assert found.asked.all(), "a lattice of fewer than ten cells is trained whole"
 
 

@@ -86,8 +86,8 @@ def sequential(y: Float, start: tuple[float | None, float | None] = (None, None)
 
 def test_sequential_regret_is_that_of_one_pass_from_every_start() -> None:
     for y in (BOWL, RIDGE):  # one pass finds the best cell
-        found = [value(each.estimate) for each in analyse(surface(repeated(y, 4))).sequential_regret]
-        assert found == pytest.approx([0, 0], abs=1e-12)
+        none = [value(each.estimate) for each in analyse(surface(repeated(y, 4))).sequential_regret]
+        assert none == pytest.approx([0, 0], abs=1e-12)
     by_start = [TURNED[TURNED[:, j].argmin()].min() for j in range(11)]
     found, named = sequential(repeated(TURNED)), sequential(repeated(TURNED), (None, 2.0**3.2))
     assert (found.start, found.starts_out, found.first, named.start) == (None, 0, "lr", 2.0**3)
@@ -99,7 +99,7 @@ def test_sequential_regret_is_that_of_one_pass_from_every_start() -> None:
     y[6:, :3], y[:, 10] = np.nan, np.nan
     found = sequential(y)
     by_start = [np.nanmin(y[int(np.nanargmin(y[:, j, 0])), :, 0]) for j in range(10)]
-    assert (found.starts_out, value(found.estimate)) == (1, pytest.approx(np.mean(by_start)))
+    assert (found.starts_out, value(found.estimate)) == pytest.approx((1, np.mean(by_start)))
     assert sequential(y, (None, 2.0**5)).estimate.value is None
     for seeds, in_sample, reason in ((2, True, "in sample"), (3, False, "below four seeds"), (4, False, "")):
         found = sequential(noisy(TURNED, seeds, 0.3))
@@ -128,7 +128,7 @@ def test_expected_best_is_scored_on_each_seed_in_turn_and_knows_the_direction() 
     y = noisy(BOWL, 5, 1.0)
     by_seed = [y[..., out].flat[np.delete(y, out, axis=2).mean(axis=2).argmin()] for out in range(5)]
     found = analyse(surface(y)).expected_best
-    assert (value(found), found.has_interval) == (pytest.approx(np.mean(by_seed)), True)
+    assert (value(found), found.has_interval) == pytest.approx((np.mean(by_seed), True))
     higher = analyse(replace(surface(-y), direction=Direction.MAXIMIZE)).expected_best
     assert (higher.value, higher.low) == pytest.approx((-value(found), -(found.high or 0)))
     assert value(analyse(surface(y, baseline=np.full((11, 5), -9.0))).expected_best) == -9

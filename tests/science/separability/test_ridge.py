@@ -40,7 +40,7 @@ def test_window_follows_a_ridge_that_leaves_a_fine_axis_and_is_exact_without_noi
     y = 0.02 * log_lr[:, None] ** 2 + 0.5 * np.add.outer(log_lr, log_decay) ** 2
     y[4, 3] = np.nan  # a cell on the ridge
     found = analyse(surface(repeated(y), log_lr, log_decay))
-    assert (found.windowed, value(found.ridge_slope)) == (True, pytest.approx(-1))
+    assert (found.windowed, value(found.ridge_slope)) == pytest.approx((True, -1))
     inside = {row: -log_lr[row] for row in (3, 4, 5, 6, 7)}  # the line is half a step inside of the axis
     assert dict(found.ridge) == pytest.approx(inside)
 
@@ -92,7 +92,7 @@ def test_bow_and_time_scale_are_those_of_the_ridge() -> None:
 def test_contour_slope_describes_a_wall_and_contrast_a_small_lattice() -> None:
     wall = surface(repeated(np.exp2(L + 0.7 * A)))  # rows are best at the lowest λ
     found = analyse(wall, basin_tolerance=0.5)
-    assert (found.ridge_rows, value(found.contour_slope)) == (0, pytest.approx(-0.7, abs=0.05))
+    assert (found.ridge_rows, value(found.contour_slope)) == pytest.approx((0, -0.7), abs=0.05)
     assert analyse(surface(repeated(-L + 0.0 * A))).contour_slope.value is None  # it leaves the axis
     assert "the ridge slope says more" in analyse(surface(repeated(valley(0, 11)))).contour_slope.reason
     for seeds in (2, 3):

@@ -148,8 +148,8 @@ def test_common_seeds_are_paired_which_cancels_what_a_seed_does_to_both() -> Non
     a = noisy(BOWL, 3, 0.01, offset=0) + offset
     b = noisy(BOWL + 0.5, 3, 0.01, stream=1, offset=0) + offset
     for other in (surface(b), surface(b[..., ::-1], seeds=(2, 1, 0))):
-        found = compare(surface(a), other).best_difference
-        assert 0.4 < (found.low or 0) < (found.high or 0) < 0.6
+        difference = compare(surface(a), other).best_difference
+        assert 0.4 < (difference.low or 0) < (difference.high or 0) < 0.6
     a, b = noisy(TILTED, 4, 0.2), noisy(BOWL, 5, 0.2, stream=1)
     found = compare(surface(a, seeds=(0, 1, 2, 9)), surface(b, seeds=(0, 1, 2, 7, 8)))
     same = compare(surface(a[..., :3]), surface(b[..., :3]))
