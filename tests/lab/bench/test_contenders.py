@@ -125,6 +125,9 @@ def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() 
     asked = replace(ASKED, task=TASK.changed(epochs=1))
     found = measurements.scaling(replace(asked, lanes=(1, 3)))
     assert (len(found["seconds"]), min(*found["seconds"], found["at_once"]) > 0) == (2, True)
+    line = bench.fit_line({lanes: 2.5 + 0.3 * lanes for lanes in bench.log_spaced(5)})  # of three points
+    assert line is not None
+    assert (line.fixed_seconds, line.seconds_per_lane) == pytest.approx((2.5, 0.3))
     found = bookkeeping(replace(asked, lanes=(20,)))
     assert found["lanes"] == 16  # a square lattice of at most 20
     assert min(found["sampler"], found["store"]) > 0

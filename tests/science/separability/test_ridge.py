@@ -39,10 +39,10 @@ def test_window_follows_a_ridge_that_leaves_a_fine_axis_and_is_exact_without_noi
     log_lr, log_decay = centred(11), np.array([-3.2, -2.5, -1.4, -0.6, 0.4, 1.1, 1.9, 3.0])
     y = 0.02 * log_lr[:, None] ** 2 + 0.5 * np.add.outer(log_lr, log_decay) ** 2
     y[4, 3] = np.nan  # a cell on the ridge
-    found = analyse(surface(repeated(y), log_lr, log_decay))
-    assert (found.windowed, value(found.ridge_slope)) == pytest.approx((True, -1))
+    exact = analyse(surface(repeated(y), log_lr, log_decay))
+    assert (exact.windowed, value(exact.ridge_slope)) == pytest.approx((True, -1))
     inside = {row: -log_lr[row] for row in (3, 4, 5, 6, 7)}  # the line is half a step inside of the axis
-    assert dict(found.ridge) == pytest.approx(inside)
+    assert dict(exact.ridge) == pytest.approx(inside)
 
 
 def test_row_that_noise_pulls_in_from_the_end_of_the_axis_does_not_carry_the_slope() -> None:
