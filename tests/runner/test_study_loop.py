@@ -33,7 +33,7 @@ from lrwd_sweep.spec.job import (
 )
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
-from lrwd_sweep.store import Store, open_store
+from lrwd_sweep.store import Store
 from tests.specs import spec
 
 LATTICE = Lattice((0.005, 0.01, 0.02), (0.001, 0.01))
@@ -58,12 +58,6 @@ class Log:
     @property
     def lanes(self) -> int:
         return sum(len(pack.cells) for pack in self.packs)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(str(tmp_path / "sweep.db"), write=True) as opened:
-        yield opened
 
 
 def _loop(
