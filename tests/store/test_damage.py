@@ -14,11 +14,17 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import Store, open_store
 from lrwd_sweep.store.schema import Damaged, Unreadable
+from tests.refusal import assert_raises
 from tests.store.sample import complete, execute, lattice_trials, spec
 
 PAGE = 4096
 A, B = spec("adam", seeds=4), spec("adamw", seeds=4)
 LANE = "study_id = 1 AND lr = 0.1 AND weight_decay = 0.001 AND seed = 3"
+
+
+def read_curves(store: Store, name: str) -> list[Trial]:
+    return store.trials(name, curves=True)
+
 
 READS: list[Callable[[Store], object]] = [
     lambda store: [store.get_study(name) for name in "ab"],
@@ -36,26 +42,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with open_store(str(path), write=True) as store:
         for name, of in (("a", A), ("b", B)):
             store.begin_study(name, of)
-            lanes = lattice_trials(of)
-            for first in range(0, len(lanes), 5):
-                store.add_trials(name, lanes[first : first + 5])
+            for first in range(0, 16, 5):
+                store.add_trials(name, lattice_trials(of)[first : first + 5])
         store.record_comparison(["a", "b"])
     return path.read_bytes()
 
 
-Damage = Callable[..., Path]
-
-
-@pytest.fixture
-def damaged(whole: bytes, tmp_path: Path) -> Damage:
-    """Return a function that writes the store's file anew and damages it by SQL."""
-
-    def write(*statements: str) -> Path:
-        (tmp_path / "a.db").write_bytes(whole)
-        execute(tmp_path / "a.db", *statements)
-        return tmp_path / "a.db"
-
-    return write
+def damaged(path: Path, whole: bytes, *statements: str) -> Path:
+    path.write_bytes(whole)
+    execute(path, *statements)
+    return path
 
 
 def read_all(path: Path) -> list[object]:
@@ -73,9 +69,8 @@ def read_all(path: Path) -> list[object]:
 def agrees(found: list[object], expected: list[object]) -> bool:
     """Return whether each value is right, refused, or a list with a study that is marked as damaged."""
     marks = [isinstance(each, list) and any(getattr(one, "damaged", False) for one in each) for each in found]
-    return all(
-        mine in (right, None) or mark for mine, right, mark in zip(found, expected, marks, strict=True)
-    )
+    compared = zip(found, expected, marks, strict=True)
+    return all(mine in (right, None) or mark for mine, right, mark in compared)
 
 
 @pytest.mark.parametrize("draws", [40, pytest.param(280, marks=pytest.mark.slow)])
@@ -87,9 +82,9 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
     pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
     for k in range(len(pages)):
         for n, other in enumerate([bytes(PAGE), draw.choice(pages)]):
-            path.write_bytes(damaged := b"".join([*pages[:k], other, *pages[k + 1 :]]))
+            path.write_bytes(content := b"".join([*pages[:k], other, *pages[k + 1 :]]))
             assert agrees(read_all(path), expected), f"page {k + 1} as overwritten by {n}"
-            assert path.read_bytes() == damaged, "reading writes nothing"
+            assert path.read_bytes() == content, "reading writes nothing"
     noticed = 0
     for _ in range(draws):
         byte, bit = draw.choice(used), draw.randrange(8)
@@ -107,15 +102,11 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
         assert path.read_bytes() == whole[:length], "reading writes nothing"
 
 
-def read_curves(store: Store, name: str) -> list[Trial]:
-    return store.trials(name, curves=True)
-
-
-def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -> None:
+def test_every_column_of_lanes_curves_and_studies_is_verified(whole: bytes, tmp_path: Path) -> None:
     trials = (
         *("lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"),
-        *("metrics = '{'", "metrics = x'ff'", "detail = 'x'"),
-        *("snapshots = '{\"4\": {}}'", "id = 99", "curves_checksum = 1", "checksum = 1"),
+        *("metrics = '{'", "metrics = x'ff'", "detail = 'x'", "snapshots = '{\"4\": {}}'", "id = 99"),
+        *("curves_checksum = 1", "checksum = 1"),
     )
     studies = (
         *("spec = replace(spec, '60', '61')", "spec = 'x'", "created = '2020'", "version = '9'", "id = 5"),
@@ -132,34 +123,29 @@ def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -
         ("UPDATE trials SET metrics = '{}' WHERE study_id = 1 AND seed = 3 AND lr = 0.1", read_curves, two),
         ("DELETE FROM trials WHERE id = 7", Store.finished, "16 lanes were stored, 15 are there"),
     ):
-        with open_store(str(damaged(damage)), write=False) as store:
-            with pytest.raises(Damaged, match=f"study 'a' is damaged: .*{text}.* study delete 'a'"):
-                read(store, "a")
+        with open_store(str(damaged(tmp_path / "a.db", whole, damage)), write=False) as store:
+            line = f"study 'a' is damaged: .*{text}.* study delete 'a'"
+            assert_raises(line, read, store, "a", error=Damaged)
             in_curves = "curves SET" in damage or "FROM curves" in damage
             listed = {one.name: one.damaged for one in store.studies()}
             assert listed == {"a": not in_curves, "b": False}, damage
             assert len(store.trials("ab"[not in_curves])) == 16
 
 
-def test_damage_is_not_taken_for_deletion(damaged: Damage) -> None:
-    reads: list[Callable[[Store], object]] = [lambda store: store.find_study("b"), Store.latest]
-    renamed = "UPDATE studies SET name = 'c' WHERE name = 'b'"
-    for damage, read, text in (
-        *((renamed, read, "study 'c' is damaged") for read in reads),
-        (
-            "UPDATE comparisons SET names = '[\"b\"]'",
-            Store.latest,
-            "name a study of study list",
-        ),
-        ("DELETE FROM comparisons", Store.latest, "name a study of study list"),
+def test_damage_is_not_taken_for_deletion(whole: bytes, tmp_path: Path) -> None:
+    renamed, lost = "UPDATE studies SET name = 'c' WHERE name = 'b'", "name a study of study list"
+    for damage, read, names, text in (
+        (renamed, "find_study", ["b"], "study 'c' is damaged"),
+        (renamed, "latest", [], "study 'c' is damaged"),
+        ("UPDATE comparisons SET names = '[\"b\"]'", "latest", [], lost),
+        ("DELETE FROM comparisons", "latest", [], lost),
     ):
-        with open_store(str(damaged(damage)), write=False) as store:
-            with pytest.raises(Damaged, match=text):
-                read(store)
+        with open_store(str(damaged(tmp_path / "a.db", whole, damage)), write=False) as store:
+            assert_raises(text, getattr(store, read), *names, error=Damaged)
             assert len(store.trials("a")) == 16, damage
 
 
-def test_damaged_lanes_are_dropped_and_trained_again(damaged: Damage) -> None:
+def test_damaged_lanes_are_dropped_and_trained_again(whole: bytes, tmp_path: Path) -> None:
     lanes = {(trial.cell, trial.seed): trial for trial in lattice_trials(A)}
     for damage, dropped in (
         ("UPDATE trials SET metrics = '{}' WHERE id IN (3, 4)", 2),
@@ -169,19 +155,20 @@ def test_damaged_lanes_are_dropped_and_trained_again(damaged: Damage) -> None:
         ("UPDATE curves SET trial_id = 99 WHERE trial_id = 3", 1),
         ("SELECT 1", 0),
     ):
-        path = damaged(damage)
+        path = damaged(tmp_path / "a.db", whole, damage)
         with open_store(str(path), write=True) as store:
             assert store.drop_damaged("a") == dropped, damage
             missing = lanes.keys() - store.finished("a")
             assert len(missing) == dropped, damage
             assert store.add_trials("a", [lanes[lane] for lane in missing]) == []
-            assert {(one.cell, one.seed): one for one in store.trials("a", curves=True)} == lanes
-            assert store.trials("b", curves=True) == lattice_trials(B)
+            assert {(one.cell, one.seed): one for one in read_curves(store, "a")} == lanes
+            assert read_curves(store, "b") == lattice_trials(B)
         assert is_sound(path), damage
 
 
-def test_lane_that_disagrees_with_its_index_is_dropped(damaged: Damage) -> None:
-    path = damaged("DELETE FROM studies WHERE id = 2", "DELETE FROM trials WHERE study_id = 2", "VACUUM")
+def test_lane_that_disagrees_with_its_index_is_dropped(whole: bytes, tmp_path: Path) -> None:
+    b = "DELETE FROM studies WHERE id = 2", "DELETE FROM trials WHERE study_id = 2"
+    path = damaged(tmp_path / "a.db", whole, *b, "VACUUM")
     content = path.read_bytes()
     row = content.index(b'{"val_loss"')  # in a page of `trials`, not of its index
     at = content.index(struct.pack(">d", 0.1), row - row % PAGE)
@@ -194,24 +181,23 @@ def test_lane_that_disagrees_with_its_index_is_dropped(damaged: Damage) -> None:
     assert is_sound(path)
 
 
-def test_damaged_study_is_not_written_and_can_be_deleted(damaged: Damage) -> None:
-    for damage in (
-        "UPDATE trials SET metrics = '{' WHERE study_id = 1",
-        "UPDATE studies SET spec = 'x' WHERE id = 1",
-        "UPDATE studies SET checksum = 0 WHERE id = 1",
-        "UPDATE trials SET study_id = 9 WHERE id = 3",
+def test_damaged_study_is_not_written_and_can_be_deleted(whole: bytes, tmp_path: Path) -> None:
+    for damage, error in (
+        ("UPDATE trials SET metrics = '{' WHERE study_id = 1", None),
+        ("UPDATE studies SET spec = 'x' WHERE id = 1", Damaged),
+        ("UPDATE studies SET checksum = 0 WHERE id = 1", Unreadable),
+        ("UPDATE trials SET study_id = 9 WHERE id = 3", None),
     ):
-        path = damaged(damage)
+        path = damaged(tmp_path / "a.db", whole, damage)
         with open_store(str(path), write=True) as store:
-            if "studies SET" in damage:
-                with pytest.raises((Damaged, Unreadable)):
-                    store.add_trials("a", [complete(Cell(1.0, 1.0))])
-                with pytest.raises((Damaged, Unreadable)):
-                    store.begin_study("a", A)
+            if error is not None:
+                lanes = [complete(Cell(1.0, 1.0))]
+                assert_raises("study 'a' .* study delete 'a'", store.add_trials, "a", lanes, error=error)
+                assert_raises("study 'a' .* study delete 'a'", store.begin_study, "a", A, error=error)
             store.delete_study("a")
             execute(path, "DELETE FROM trials WHERE study_id = 9")
             assert [summary.name for summary in store.studies()] == ["b"], damage
-            assert store.trials("b", curves=True) == lattice_trials(B)
+            assert read_curves(store, "b") == lattice_trials(B)
         assert is_sound(path), damage
 
 
