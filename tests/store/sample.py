@@ -23,6 +23,9 @@ def spec(optimizer: str = "adamw", *, seeds: int = 2, **changes: Any) -> StudySp
     return specs.spec(optimizer=optimizer, lattice=Lattice(*axes), seeds=tuple(range(seeds)), **changes)
 
 
+SPEC = spec()
+
+
 def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:
     """A complete trial with a curve of three epochs, its numbers not exact in float32."""
     curves = {"val_loss": (2.3, 1.1, value), "train_loss": (2.2, 1.0, value / 3)}
@@ -34,12 +37,12 @@ def lattice_trials(of: StudySpec) -> list[Trial]:
     return [complete(cell, seed, 0.1 + cell.lr + seed / 3) for cell, seed in lanes]
 
 
-def filled(path: Path, *names: str, of: StudySpec | None = None) -> Path:
-    """Make a store of finished studies."""
+def filled(path: Path, *names: str, of: StudySpec = SPEC, trials: Sequence[Trial] | None = None) -> Path:
+    """Make a store of studies, with all their lanes unless others are given."""
     with open_store(str(path), write=True) as store:
         for name in names or ("a",):
-            store.begin_study(name, of or spec())
-            store.add_trials(name, lattice_trials(of or spec()))
+            store.begin_study(name, of)
+            store.add_trials(name, lattice_trials(of) if trials is None else trials)
     return path
 
 
