@@ -3,7 +3,8 @@
 import sqlite3
 import warnings
 from contextlib import closing
-from math import isnan, nan
+from functools import partial
+from math import inf, isnan, nan
 from pathlib import Path
 
 RUNS = (
@@ -36,20 +37,15 @@ def write_optuna(root: Path) -> None:
         "optim.weight_decay": CategoricalDistribution([0.02, 0.01]),
         "depth": IntDistribution(1, 9),
     }
-    states = {"stopped": TrialState.PRUNED}
+    create = partial(create_trial, distributions=box, user_attrs={"note": "first"})
     with warnings.catch_warnings(action="ignore"):
         journal = optuna.storages.JournalStorage(JournalFileBackend(str(root / "journal.log")))
     for storage in (f"sqlite:///{root}/optuna.db", journal):
         one = optuna.create_study(storage=storage, study_name="one", direction="maximize")
         for lr, wd, value, end in RUNS:
-            trial = create_trial(
-                state=states.get(end, TrialState.COMPLETE),
-                value=float("inf") if isnan(value) else value,
-                params={"optim.lr": lr, "optim.weight_decay": wd, "depth": 3 if end == "done" else 4},
-                distributions=box,
-                user_attrs={"note": "first"},
-            )
-            one.add_trial(trial)
+            params = {"optim.lr": lr, "optim.weight_decay": wd, "depth": 3 if end == "done" else 4}
+            state = TrialState.PRUNED if end == "stopped" else TrialState.COMPLETE
+            one.add_trial(create(state=state, value=inf if isnan(value) else value, params=params))
         one.enqueue_trial({"optim.lr": 0.5})
         sampler = optuna.samplers.RandomSampler(seed=0)
         two = optuna.create_study(storage=storage, study_name="two", sampler=sampler)
