@@ -4,13 +4,9 @@ import sqlite3
 import warnings
 from contextlib import closing
 from functools import partial
-from math import inf, isnan, nan
+from math import inf
 from pathlib import Path
 
-RUNS = (
-    *((0.1, 0.01, 0.5, "done"), (0.1, 0.02, 0.4, "done")),
-    *((0.2, 0.01, 9.0, "stopped"), (0.2, 0.02, nan, "diverged")),
-)
 FILES = Path(__file__).with_name("tools.txt")  # each after a line with its name
 
 
@@ -42,10 +38,12 @@ def write_optuna(root: Path) -> None:
         journal = optuna.storages.JournalStorage(JournalFileBackend(str(root / "journal.log")))
     for storage in (f"sqlite:///{root}/optuna.db", journal):
         one = optuna.create_study(storage=storage, study_name="one", direction="maximize")
-        for lr, wd, value, end in RUNS:
-            params = {"optim.lr": lr, "optim.weight_decay": wd, "depth": 3 if end == "done" else 4}
-            state = TrialState.PRUNED if end == "stopped" else TrialState.COMPLETE
-            one.add_trial(create(state=state, value=inf if isnan(value) else value, params=params))
+        for lr, wd, value, depth, state in (
+            *((0.1, 0.01, 0.5, 3, TrialState.COMPLETE), (0.1, 0.02, 0.4, 3, TrialState.COMPLETE)),
+            *((0.2, 0.01, 9.0, 4, TrialState.PRUNED), (0.2, 0.02, inf, 4, TrialState.COMPLETE)),
+        ):
+            params = {"optim.lr": lr, "optim.weight_decay": wd, "depth": depth}
+            one.add_trial(create(state=state, value=value, params=params))
         one.enqueue_trial({"optim.lr": 0.5})
         sampler = optuna.samplers.RandomSampler(seed=0)
         two = optuna.create_study(storage=storage, study_name="two", sampler=sampler)

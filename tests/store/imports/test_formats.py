@@ -175,9 +175,7 @@ def test_written_trials_are_read_without_loss(
     assert [*read_sweep(path).trials] == trials
 
 
-def study(
-    path: Path, rows: list[dict[str, Any]], optimizer: str = "adam", **options: Any
-) -> imports.ImportedStudy:
+def study(path: Path, rows: object, optimizer: str = "adam", **options: Any) -> imports.ImportedStudy:
     (path / "runs.json").write_text(json.dumps(rows))
     return imports.to_study(read_sweep(path / "runs.json"), optimizer, **options)
 
