@@ -21,7 +21,12 @@ from tests.refusal import assert_raises
 from tests.store.sample import complete, lattice_trials, spec
 
 CELL = Cell(0.1, 0.001)
-TRIALS = lattice_trials(spec())
+TRIALS = [
+    *lattice_trials(spec()),
+    Trial(Cell(1, 0.1), 0, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"),
+    Trial(Cell(1, 1), 0, Status.COMPLETE, {"a": 0.1}, snapshots={4: {"a": 0.3}, 12: {"a": 0.1, "b": 1 / 3}}),
+    Trial(Cell(1, 0.1), 1, Status.FAILED, detail="no memory"),
+]
 
 
 @pytest.fixture
@@ -42,6 +47,8 @@ def test_begun_study_is_found_as_given_and_extended(store: Store, monkeypatch: p
     extended = store.begin_study("digits-adamw", wider)
     assert extended == replace(begun, spec=spec().extended(wider)) == store.get_study("digits-adamw")
     assert store.trials("digits-adamw", curves=True) == TRIALS
+    assert store.trials("digits-adamw") == [replace(trial, curves={}) for trial in TRIALS]
+    assert store.finished("digits-adamw") == {(trial.cell, trial.seed) for trial in TRIALS[:-1]}
     said, other = r"kind: grid, tpe.*study_name", spec(kind=Kind.TPE)
     for act in (store.begin_study, store.check_study):
         assert_raises(said, act, "digits-adamw", other, error=SpecMismatch)
@@ -71,7 +78,7 @@ def test_deleting_a_study_removes_only_its_trials(begun: Store) -> None:
     begun.begin_study("a", spec(epochs=30))
     assert begun.trials("a") == []
     with begun._reading() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM curves").scalar_one() == 2 * 8
+        assert connection.exec_driver_sql("SELECT count(*) FROM curves").scalar_one() == 2 * 8 + 1
 
 
 def test_import_is_whole_or_unfinished_and_lets_others_write(
@@ -122,20 +129,6 @@ def test_summary_counts_cells_by_the_worst_seed(begun: Store) -> None:
     assert (lattice.name, lattice.optimizer) == ("a", "adamw")
     assert lattice.counts == {"cells": 4, "complete": 1, "diverged": 1, "failed": 1, "missing": 1}
     assert search.counts == {"cells": 2, "complete": 1, "diverged": 1, "failed": 0, "missing": 0}
-
-
-def test_trials_are_read_as_written(begun: Store) -> None:
-    snapshots = {4: {"val_loss": 0.3}, 12: {"val_loss": 0.1, "test_loss": 1 / 3}}
-    trials = [
-        *TRIALS,
-        Trial(Cell(1.0, 0.1), 0, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"),
-        Trial(Cell(1.0, 1.0), 0, Status.COMPLETE, {"val_loss": 0.1}, snapshots=snapshots),
-        Trial(Cell(1.0, 0.1), 1, Status.FAILED, detail="no memory"),
-    ]
-    begun.add_trials("a", trials)
-    assert begun.trials("a", curves=True) == trials
-    assert all(trial.curves == {} for trial in begun.trials("a"))
-    assert begun.finished("a") == {(trial.cell, trial.seed) for trial in trials[:-1]}
 
 
 @given(floats(1e-300, 1e300), floats(0, 1e300), integers(-(2**53), 2**53), lists(floats(), max_size=5))
