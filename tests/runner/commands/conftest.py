@@ -48,6 +48,5 @@ def attempts(name: str = "s") -> list[Path]:
     return sorted(Path("lrwd-runs", name).glob("*/attempt-*"))
 
 
-def log_of(attempt: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((attempt / "command.json").read_text())
-    return found
+def log_of(attempt: Path) -> Any:
+    return json.loads((attempt / "command.json").read_text())
