@@ -102,9 +102,7 @@ def executor(request: pytest.FixtureRequest, splits: Splits) -> Iterator[Executo
     found.cancel() if is_shared else found.close()
 
 
-def test_lanes_train_to_the_bits_of_one_thread_and_every_epoch_is_reported(
-    executor: Executor, splits: Splits
-) -> None:
+def test_lanes_train_to_the_bits_of_one_thread_and_tell_epochs(executor: Executor, splits: Splits) -> None:
     for net in ("mlp-norm", NET):  # native, and a module per lane
         pair = [job(net, seed) for seed in (0, 1)]
         watch = lambda *_: None, lambda: False

@@ -179,9 +179,7 @@ def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptu
     assert seeds == [{0, 1}] * max(len(seeds), 6)
 
 
-def test_a_study_deleted_or_begun_anew_during_training_gets_no_lanes_of_the_old_one(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_replaced_in_training_gets_no_lanes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     other, said = replace(SPEC, task=Task(epochs=1)), r"another specification \(epochs: 1, 2:"
     for meanwhile, message in ((None, "was deleted while"), (other, said)):
         loop, _ = _loop(store)

@@ -62,8 +62,6 @@ def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], objec
         rows.update_study(connection, replace(row, spec=change))
 
 
-def read_sweep(
-    path: Path | str, template: str = "", *, where: Sequence[tuple[str, str]] = (), **options: Any
-) -> ImportedSweep:
+def read_sweep(path: Path | str, template: str = "", *, where: Any = (), **options: Any) -> ImportedSweep:
     source = ImportSource(str(path), template, **options)
     return to_sweeps(read_table([source], where=where), source)[""]

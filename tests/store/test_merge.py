@@ -112,9 +112,7 @@ def test_all_trials_of_a_store_that_is_gone_are_kept_beside_it(tmp_path: Path) -
             assert store.trials("a", curves=True) == LANES[:8], fault
 
 
-def test_pack_that_cannot_be_stored_is_kept_beside_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pack_for_a_locked_store_is_kept_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     path = filled(tmp_path / "a.db", of=SPEC, trials=LANES[:5])
     with open_store(str(path), write=True) as store:

@@ -81,9 +81,7 @@ def test_deleting_a_study_removes_only_its_trials(begun: Store) -> None:
         assert connection.exec_driver_sql("SELECT count(*) FROM curves").scalar_one() == 2 * 8 + 1
 
 
-def test_import_is_whole_or_unfinished_and_lets_others_write(
-    begun: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_is_whole_or_unfinished(begun: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwd_sweep.store.bulk_import.BATCH", 3)
     process = [real := Driver.here()]
     monkeypatch.setattr(Driver, "here", lambda: process[0])

@@ -21,13 +21,12 @@ MARK = "folder-of-a-stranger"
 EVENTS = ("open", "os.", "import", "glob.", "pathlib.", "shutil.")
 SIZES = {"train": 4, "validation": 2, "test": 2, "classes": 2, "shape": [3, 32, 32]}
 
-_watching: list[list[str]] = []
+_seen: list[str] = []
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
-    for seen in _watching:
-        if event.startswith(EVENTS) and MARK in repr(arguments):
-            seen.append(f"{event} {arguments!r}")
+    if event.startswith(EVENTS) and MARK in repr(arguments):
+        _seen.append(f"{event} {arguments!r}")
 
 
 sys.addaudithook(_audit)
@@ -36,7 +35,6 @@ sys.addaudithook(_audit)
 @contextmanager
 def no_access(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail if a path with MARK in it is opened, listed or queried."""
-    seen: list[str] = []
 
     def recording(original: Any) -> Any:
         def record(path: Any, *rest: Any, **options: Any) -> Any:
@@ -48,12 +46,9 @@ def no_access(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         for name in ("stat", "lstat", "access", "readlink"):  # these raise no audit events
             patch.setattr(f"os.{name}", recording(getattr(os, name)))
-        _watching.append(seen)
-        try:
-            yield
-        finally:
-            _watching.remove(seen)
-    assert not seen
+        _seen.clear()
+        yield
+        assert not _seen
 
 
 @pytest.fixture

@@ -168,9 +168,7 @@ def test_the_first_run_is_in_the_middle_and_says_what_it_gave(store: Store) -> N
     assert re.match("val_loss 2 at step 5 from stdout, 1 point; .*; 18 runs, 1 at a time: about ", text)
 
 
-def test_a_run_out_of_time_is_ended_with_all_that_it_started(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_out_of_time_ends_with_all_its_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "ATTEMPTS", 1)
     script = """import subprocess
 print("val_loss: 1", flush=True)
