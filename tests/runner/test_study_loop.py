@@ -107,9 +107,9 @@ def test_grid_trains_only_missing_lanes(store: Store) -> None:
 
 def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
     _loop(store, name="whole")[0].grid()
-    loop, log = _loop(store, max_lanes=2, should_stop=lambda: log.done >= 2)
+    loop, log = _loop(store, max_lanes=2)
     with pytest.raises(Stopped):
-        loop.grid()
+        replace(loop, should_stop=lambda: log.done >= 2).grid()
     kept = len(store.trials("study"))
     assert 0 < kept < 12
     resumed, log = _loop(store, max_lanes=5)
@@ -135,9 +135,9 @@ def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.Mon
 
 
 def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> None:
-    loop, log = _loop(store, TPE, should_stop=lambda: log.done >= 1)
+    loop, log = _loop(store, TPE)
     with pytest.raises(Stopped):
-        loop.tpe(4)
+        replace(loop, should_stop=lambda: log.done >= 1).tpe(4)
     _loop(store, TPE)[0].tpe(4)
     assert list(_points(store).values()) == [{0, 1}] * 4
     loop, log = _loop(store, TPE)
