@@ -16,9 +16,8 @@ from lrwd_sweep.errors import HostError, SpecMismatch
 from lrwd_sweep.runner.executors import commands
 from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
 from lrwd_sweep.runner.runner import Runner
-from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.job import DataFiles
-from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store
 from tests.faults import assert_ended
 from tests.refusal import assert_raises
@@ -117,16 +116,10 @@ if lr == 0.01 and not (wd == 0.1 and os.path.exists(mark)) and not os.path.exist
     assert len(attempts()) == 7
 
 
-def begin(store: Store, asked: StudySpec) -> None:
-    """Store the value of the first cell, so that no run is the first one."""
-    store.begin_study("s", asked)
-    store.add_trials("s", [Trial(next(asked.lattice.cells()), 0, Status.COMPLETE, {"val_loss": 1.0})])
-
-
 def test_a_run_without_a_value_has_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SOON", 0.0)
     given: dict[str, Any] = {"lr": [0.01, 0.02], "weight_decay": [0.1, 0.2, 0.3], "seeds": 1, "read": "auto"}
-    begin(store, asked := spec('if lr < 0.02:\n    print("val_loss: 1")', **given))
+    asked = spec('if lr > 0.01:\n    print("val_loss: 1")', **given)  # the first run, in the middle, has one
     with pytest.raises(HostError, match=r"stopped after 5 failures in a row(.|\n)*no val_loss"):
         sweep(store, asked)
     failed = [trial.detail for trial in store.trials("s") if trial.status is Status.FAILED]
@@ -172,15 +165,14 @@ def test_a_run_out_of_time_ends_with_all_its_processes(store: Store, monkeypatch
     monkeypatch.setattr(commands, "ATTEMPTS", 1)
     script = """import subprocess
 print("val_loss: 1", flush=True)
-if lr > 0.01:
+if lr < 0.02:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     deaf = "trap '' TERM; sleep 300 & echo $! $$ > pids; wait"
     subprocess.Popen(["sh", "-c", deaf], start_new_session=True)
     time.sleep(300)
 """
     asked = spec(script, lr=[0.01, 0.02], weight_decay=[0.1], seeds=1, read="auto", timeout="1.5s", jobs=1)
-    begin(store, asked)
-    failed = sweep(store, asked)[-1]
+    (failed,) = (trial for trial in sweep(store, asked) if trial.cell.lr == 0.01)
     assert (failed.status, failed.detail) == (Status.FAILED, "it did not end within 1.5 s")
     assert_ended(Path("pids").read_text().split())
 
