@@ -109,16 +109,9 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
 
 
 def test_every_column_is_verified_and_damaged_studies_are_deleted(whole: bytes, tmp_path: Path) -> None:
-    trials = [
-        "lr = 0.2",
-        "weight_decay = 0.002",
-        "seed = 9",
-        "study_id = 9",
-        "status = 'diverged'",
-        "id = 99",
-    ]
+    trials = ["lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"]
     trials += ["metrics = '{'", "metrics = x'ff'", "detail = 'x'", "snapshots = '{\"4\": {}}'"]
-    trials += ["curves_checksum = 1", "checksum = 1"]
+    trials += ["curves_checksum = 1", "checksum = 1", "id = 99"]
     studies = ["spec = replace(spec, '60', '61')", "spec = 'x'", "created = '2020'", "version = '9'"]
     studies += ["id = 5", "lanes = 17", "lanes_checksum = 0"]
     two = r"lane lr 0\.1, weight_decay 0\.0, seed 3, and 1 more, are not what was stored"
