@@ -86,26 +86,27 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
     expected, draw = read_all(path), random.Random(0)
     used = [k for k, byte in enumerate(whole) if byte]
     pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
-    for k in range(len(pages)):
-        for n, other in enumerate([bytes(PAGE), draw.choice(pages)]):
-            path.write_bytes(content := b"".join([*pages[:k], other, *pages[k + 1 :]]))
-            assert agrees(read_all(path), expected), f"page {k + 1} as overwritten by {n}"
-            assert path.read_bytes() == content, "reading writes nothing"
-    noticed = 0
+    damages = {
+        f"page {k + 1} as overwritten by {n}": b"".join([*pages[:k], other, *pages[k + 1 :]])
+        for k in range(len(pages))
+        for n, other in enumerate([bytes(PAGE), draw.choice(pages)])
+    }
     for _ in range(draws):
         byte, bit = draw.choice(used), draw.randrange(8)
-        path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
-        found = read_all(path)
-        assert agrees(found, expected), f"bit {bit} of byte {byte}"
-        noticed += found != expected
-    assert noticed > draws // 2
+        flipped = bytes([whole[byte] ^ 1 << bit])
+        damages[f"bit {bit} of byte {byte}"] = whole[:byte] + flipped + whole[byte + 1 :]
     lengths = [0, 50, PAGE, len(whole) // 2, len(whole) - PAGE]
     for length in [*lengths, *(draw.randrange(len(whole)) for _ in range(draws - 40))]:
-        path.write_bytes(whole[:length])
+        damages[f"truncated to {length} bytes"] = whole[:length]
+    noticed = 0
+    for damage, content in damages.items():
+        path.write_bytes(content)
         found = read_all(path)
-        assert agrees(found, expected), f"truncated to {length} bytes"
-        assert None in found or length not in lengths, f"truncated to {length} bytes"
-        assert path.read_bytes() == whole[:length], "reading writes nothing"
+        assert agrees(found, expected), damage
+        assert path.read_bytes() == content, "reading writes nothing"
+        assert None in found or len(content) not in lengths, damage
+        noticed += damage.startswith("bit") and found != expected
+    assert noticed > draws // 2
 
 
 def test_every_column_is_verified_and_damaged_studies_are_deleted(whole: bytes, tmp_path: Path) -> None:
