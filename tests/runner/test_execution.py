@@ -82,11 +82,9 @@ def test_lanes_train_in_threads_if_no_process_starts(
 ) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     module = _on_two_cores(f"{strange.__name__}:Net")
-    ended = "a process for lanes ended at its start (exit status 3)"
-    for target, name, value, why in (
-        (sys, "executable", "", "a process of its own needs a POSIX"),
-        (local, "_begin", strange.refuse_to_begin, ended),
-    ):
+    ended = local, "_begin", strange.refuse_to_begin, "a process for lanes ended at its start (exit status 3)"
+    impossible = sys, "executable", "", "a process of its own needs a POSIX"
+    for target, name, value, why in (impossible, ended):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
             assert {trial.cell for trial in _trials(module, module.plan({0: CELLS[:2]}))} == {*CELLS[:2]}

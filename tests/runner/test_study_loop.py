@@ -54,6 +54,12 @@ def _loop(store: Store, spec: StudySpec = SPEC, name: str = "study", **given: An
     return StudyLoop(name, spec, store, Execution(spec.task, "cpu"), log := Log(), **given), log
 
 
+def _train(store: Store, spec: StudySpec = SPEC, points: int = 0, **given: Any) -> Log:
+    loop, log = _loop(store, spec, **given)
+    loop.tpe(points) if points else loop.grid()
+    return log
+
+
 def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]:
     return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 
@@ -83,9 +89,7 @@ def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Sto
 def test_grid_trains_only_missing_lanes(store: Store) -> None:
     store.begin_study("study", SPEC)
     store.add_trials("study", [Trial(CELLS[0], 0, Status.FAILED), Trial(CELLS[1], 0, Status.DIVERGED)])
-    loop, log = _loop(store)
-    loop.grid()
-    assert log.lanes == 11  # a failed lane trains again, a diverged one does not
+    assert _train(store).lanes == 11  # a failed lane trains again, a diverged one does not
     before, seconds = _results(store), store.get_study("study").seconds
     assert seconds > 0
     assert before.keys() == {(cell, seed) for cell in CELLS for seed in SPEC.seeds}
@@ -93,28 +97,22 @@ def test_grid_trains_only_missing_lanes(store: Store) -> None:
     for trial in before.values():
         _, last = trial.curves["val_loss"]
         assert (trial.status, trial.metrics["val_loss"]) == (Status.COMPLETE, last)
-    loop, log = _loop(store)
-    loop.grid()
-    assert log.lanes == 0
+    assert _train(store).lanes == 0
     larger = replace(SPEC, lattice=Lattice((0.005, 0.01, 0.02, 0.04), (0.001, 0.01)), seeds=(0, 1, 2))
-    loop, log = _loop(store, larger)
-    loop.grid()
-    assert log.lanes == 8 * 3 - 12
+    assert _train(store, larger).lanes == 8 * 3 - 12
     after = _results(store)
     assert {lane: after[lane] for lane in before} == before
     assert store.get_study("study").seconds > seconds, "times add up"
 
 
 def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
-    _loop(store, name="whole")[0].grid()
+    _train(store, name="whole")
     loop, log = _loop(store, max_lanes=2)
     with pytest.raises(Stopped):
         replace(loop, should_stop=lambda: log.done >= 2).grid()
     kept = len(store.trials("study"))
     assert 0 < kept < 12
-    resumed, log = _loop(store, max_lanes=5)
-    resumed.grid()
-    assert log.lanes == 12 - kept
+    assert _train(store, max_lanes=5).lanes == 12 - kept
     assert _results(store) == _results(store, "whole")
 
 
@@ -138,10 +136,9 @@ def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> Non
     loop, log = _loop(store, TPE)
     with pytest.raises(Stopped):
         replace(loop, should_stop=lambda: log.done >= 1).tpe(4)
-    _loop(store, TPE)[0].tpe(4)
+    _train(store, TPE, 4)
     assert list(_points(store).values()) == [{0, 1}] * 4
-    loop, log = _loop(store, TPE)
-    loop.tpe(12)
+    log = _train(store, TPE, 12)
     assert log.lanes == 8 * 2
     assert list(_points(store).values()) == [{0, 1}] * 12
     assert all(0.005 <= cell.lr <= 0.02 for cell in _points(store))
@@ -151,7 +148,7 @@ def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> Non
 
 def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
-    _loop(store, name="alone")[0].grid()
+    _train(store, name="alone")
     alone, add = _results(store, "alone"), store.add_trials
 
     def beside(cells: Sequence[Cell], pack: int) -> None:
@@ -167,14 +164,14 @@ def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptu
 
     with pytest.MonkeyPatch.context() as patch:
         beside(CELLS[:3], 0)
-        _loop(store, max_lanes=2)[0].grid()
+        _train(store, max_lanes=2)
         found = _results(store)
         assert {lane for lane in found if found[lane].detail == "theirs"} == {(cell, 0) for cell in CELLS[:3]}
         assert found == alone | {lane: found[lane] for lane in found if found[lane].detail == "theirs"}
         assert sum("another process trains study too" in text for text in caplog.messages) == 1
         store.delete_study("study")
         beside([Cell(0.01, 0.005)], 1)
-        _loop(store, TPE)[0].tpe(6)
+        _train(store, TPE, 6)
     seeds = [*_points(store).values()]
     assert seeds == [{0, 1}] * max(len(seeds), 6)
 
