@@ -30,40 +30,35 @@ def content(path: Path) -> list[str]:
         return list(connection.iterdump())
 
 
-def test_store_of_every_released_schema_opens(tmp_path: Path) -> None:
+def test_released_schemas_open_and_leave_a_backup(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [dump.stem for dump in DUMPS] == [f"schema_v{n}" for n in range(1, len(MIGRATIONS) + 1)]
     trials = [
         complete(Cell(0.1, 0.001)),
         Trial(Cell(0.1, 0.001), 1, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"),
         Trial(Cell(0.01, 0.0), 0, Status.FAILED, detail="no memory"),
     ]
-    for dump in DUMPS:
-        path = restored(dump, tmp_path / f"{dump.stem}.db")
-        for write in (False, True):
-            with open_store(str(path), write=write) as store:
-                assert store.get_study("digits-adamw").spec == spec(), dump
-                assert store.latest() == ["digits-adam", "digits-adamw"]
-                assert store.trials("digits-adamw", curves=True) == trials, dump
-            assert write or len(list(tmp_path.glob(f"{dump.stem}.db*"))) == 1, "reading makes no backup"
-
-
-def test_migration_keeps_a_backup(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for old, dump in enumerate(DUMPS[:-1], start=1):
+    for old, dump in enumerate(DUMPS, start=1):
         path = restored(dump, tmp_path / "a.db")
         before = content(path)
         first, second = (tmp_path / f"a.db.schema{old}.backup{end}" for end in ("", "2"))
         first.write_text("the user's")
         caplog.clear()
-        for _ in range(2):  # the second time it is migrated already
-            with open_store(str(path), write=True) as store:
-                assert store.get_study("digits-adamw").version == ""
-                store.begin_study("digits-adamw", spec(seeds=3))
-        assert (first.read_text(), content(second)) == ("the user's", before)
-        text = f"is migrated from schema {old} to {len(MIGRATIONS)}; a backup of the old one is '{second}'"
-        assert [text in message for message in caplog.messages] == [True]
-        for backup in (first, second):
-            backup.unlink()
-        assert list(tmp_path.iterdir()) == [path]
+        for write in (False, True):
+            with open_store(str(path), write=write) as store:
+                found = store.get_study("digits-adamw")
+                assert (found.spec, found.version) == (spec(), ""), dump
+                assert store.latest() == ["digits-adam", "digits-adamw"]
+                assert store.trials("digits-adamw", curves=True) == trials, dump
+            assert write or {*tmp_path.iterdir()} == {path, first}, "reading makes no backup"
+        with open_store(str(path), write=True) as store:  # it is migrated already
+            store.begin_study("digits-adamw", spec(seeds=3))
+        if dump != DUMPS[-1]:
+            text = f"from schema {old} to {len(MIGRATIONS)}; a backup of the old one is '{second}'"
+            assert [f"is migrated {text}" in message for message in caplog.messages] == [True]
+            assert content(second) == before
+            second.unlink()
+        assert (first.read_text(), {*tmp_path.iterdir()}) == ("the user's", {path, first})
+        first.unlink()
 
 
 def test_damaged_store_is_not_migrated(tmp_path: Path) -> None:
