@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -31,6 +32,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[object]:
+    from lrwd_sweep.store import open_store
+
+    with open_store(str(tmp_path / "a.db"), write=True) as opened:
+        yield opened
 
 
 @pytest.fixture

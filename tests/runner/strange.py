@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-HOME = "LRWD_SWEEP_TEST_HOME"  # the environment variable with the number of the tests' process
-MARKS = "LRWD_SWEEP_TEST_MARKS"  # and the one with a folder for files that networks leave
+MARKS = "LRWD_SWEEP_TEST_MARKS"  # the environment variable with a folder, named by the tests' process number
 
 
 class Net(nn.Module):
-    """A small network that counts its training batches in another process."""
+    """A small network that acts at every training batch after the second in another process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +20,7 @@ class Net(nn.Module):
         self.batches = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and os.environ.get(HOME) != str(os.getpid()):
+        if self.training and Path(os.environ.get(MARKS, "")).name != str(os.getpid()):
             self.batches += 1
             if self.batches > 2:
                 self.elsewhere()
@@ -29,7 +28,7 @@ class Net(nn.Module):
         return logits
 
     def elsewhere(self) -> None:
-        """Act at every training batch after the second in another process."""
+        pass
 
 
 class MortalOnce(Net):

@@ -38,10 +38,9 @@ def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
     return found
 
 
-def _cells(on: Execution, cells: Sequence[Cell]) -> set[Cell]:
-    """Return the cells that train to their end."""
-    events = on.train(ADAMW, on.plan({0: cells}))
-    return {trial.cell for event in events if isinstance(event, PackDone) for trial in event.trials}
+def _trials(on: Execution, packs: Sequence[Pack]) -> list[Trial]:
+    events = on.train(ADAMW, packs)
+    return [trial for event in events if isinstance(event, PackDone) for trial in event.trials]
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(1, 200), min_size=1, max_size=5), st.integers(1, 64))
@@ -83,14 +82,12 @@ def test_lanes_train_in_threads_if_no_process_starts(
 ) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     module = _on_two_cores(f"{strange.__name__}:Net")
-    ended = "a process for lanes ended at its start (exit status 3)"
-    for target, name, value, why in (
-        (sys, "executable", "", "a process of its own needs a POSIX"),
-        (local, "_begin", strange.refuse_to_begin, ended),
-    ):
+    ended = local, "_begin", strange.refuse_to_begin, "a process for lanes ended at its start (exit status 3)"
+    impossible = sys, "executable", "", "a process of its own needs a POSIX"
+    for target, name, value, why in (impossible, ended):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
-            assert _cells(module, CELLS[:2]) == set(CELLS[:2])
+            assert {trial.cell for trial in _trials(module, module.plan({0: CELLS[:2]}))} == {*CELLS[:2]}
         assert caplog.messages[-1].startswith(f"no further process could be started ({why}")
         assert caplog.messages[-1].endswith("lanes train in this one, which is slower")
     module.processes.close()
@@ -99,15 +96,15 @@ def test_lanes_train_in_threads_if_no_process_starts(
 class _Losing:
     """An executor that loses packs by a rule, and trains the others at once."""
 
-    free = 1
+    free = 1  # always: it trains every pack when asked for its events
 
     def __init__(self, is_lost: Callable[[Pack], bool], lost: PackLost) -> None:
-        self.is_lost, self.lost = is_lost, lost
-        self.submitted: list[Pack] = []
-        self.left: deque[Pack] = deque()
+        self.is_lost, self.lost, self.left = is_lost, lost, deque[Pack]()
+        self.submitted: list[int] = []  # sizes
+        self.cancel = self.close = lambda: None
 
     def submit(self, job: Job) -> None:
-        self.submitted.append(job.pack)
+        self.submitted.append(len(job.pack.cells))
         self.left.append(job.pack)
 
     def events(self) -> Sequence[Event]:
@@ -116,35 +113,28 @@ class _Losing:
             return [replace(self.lost, pack=pack)]
         return [PackDone(pack, [Trial(cell, 0, Status.COMPLETE) for cell in pack.cells])]
 
-    def cancel(self) -> None:
-        pass
-
-    close = cancel
-
 
 def test_lost_packs_are_trained_again_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     pack, ill = Pack(tuple(CELLS[:4]), 0), CELLS[0]
-    killed, full, gone = (
-        PackLost(pack, "why", out_of_memory=full, whole=whole)
-        for full, whole in ((False, False), (True, False), (False, True))
-    )
-    for is_lost, event, lanes, failed, attempts in (
-        (lambda pack: len(pack.cells) > 2, killed, 4, set(), {4: 1, 2: 2}),
-        (lambda pack: len(pack.cells) > 2, full, 4, set(), {4: 1, 2: 2}),
-        (lambda pack: len(pack.cells) > 2, gone, 4, set(), {4: ATTEMPTS, 2: 2}),  # first as it is
-        (lambda pack: ill in pack.cells, killed, 4, {ill}, {4: 1, 2: 2, 1: 2}),
-        (lambda pack: ill in pack.cells, gone, 2, {ill}, {2: ATTEMPTS, 1: 1 + ATTEMPTS}),
-        (lambda pack: ill in pack.cells, killed, 1, {ill}, {1: ATTEMPTS}),
-        (lambda pack: ill in pack.cells, full, 1, {ill}, {1: 1}),  # without room one attempt is enough
+    killed = PackLost(pack, "why")
+    full, gone = replace(killed, out_of_memory=True), replace(killed, whole=True)
+    for event, lanes, failed, attempts in (  # packs of more than two lanes are lost, or those of an ill one
+        (killed, 4, set(), {4: 1, 2: 2}),
+        (full, 4, set(), {4: 1, 2: 2}),
+        (gone, 4, set(), {4: ATTEMPTS, 2: 2}),  # first as it is
+        (killed, 4, {ill}, {4: 1, 2: 2, 1: 2}),
+        (gone, 2, {ill}, {2: ATTEMPTS, 1: 1 + ATTEMPTS}),
+        (killed, 1, {ill}, {1: ATTEMPTS}),
+        (full, 1, {ill}, {1: 1}),  # without room one attempt is enough
     ):
+        is_lost = (lambda pack: ill in pack.cells) if failed else (lambda pack: len(pack.cells) > 2)
         losing, on = _Losing(is_lost, event), _on_two_cores()
         monkeypatch.setattr(on, "_open", lambda _, losing=losing: losing)
-        events = list(on.train(ADAMW, [Pack(pack.cells[:lanes], 0)]))
-        trials = [trial for event in events if isinstance(event, PackDone) for trial in event.trials]
+        trials = _trials(on, [Pack(pack.cells[:lanes], 0)])
         assert {trial.cell for trial in trials} == set(CELLS[:lanes]), attempts
         lost = {trial.cell: trial.detail for trial in trials if trial.status is Status.FAILED}
         assert lost == dict.fromkeys(failed, "why"), attempts
-        assert Counter(len(pack.cells) for pack in losing.submitted) == attempts
+        assert Counter(losing.submitted) == attempts
 
 
 def test_only_cores_with_room_for_a_lane_train(

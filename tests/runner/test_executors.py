@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lrwd_sweep.runner.cluster import prepare_ray
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.local import Processes, Threads
 from lrwd_sweep.runner.executors.ray import RayCluster
-from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, ExecutorChoice, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.faults import assert_ended
@@ -68,8 +69,7 @@ def splits() -> Splits:
 @pytest.fixture(scope="module", autouse=True)
 def marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(strange.HOME, str(os.getpid()))
-        folder = tmp_path_factory.mktemp("marks")
+        folder = tmp_path_factory.mktemp(str(os.getpid()), numbered=False)
         patch.setenv(strange.MARKS, str(folder))
         yield folder
 
@@ -94,70 +94,61 @@ def cluster(splits: Splits) -> Iterator[RayCluster]:
         executor.close()
 
 
-@pytest.fixture(params=["threads", "processes", "ray"])
+@pytest.fixture(params=["threads", "warm", "cluster"])
 def executor(request: pytest.FixtureRequest, splits: Splits) -> Iterator[Executor]:
-    if request.param == "threads":
-        found: Executor = Threads(2, splits)
-        yield found
-        found.close()
-    else:
-        found = request.getfixturevalue("warm" if request.param == "processes" else "cluster")
-        yield found
-        found.cancel()
+    is_shared = request.param != "threads"
+    found = request.getfixturevalue(request.param) if is_shared else Threads(2, splits)
+    yield found
+    found.cancel() if is_shared else found.close()
 
 
-class TestEveryExecutor:
-    def test_trains_lanes_to_the_bits_of_one_thread_and_reports_every_epoch(
-        self, executor: Executor, splits: Splits
-    ) -> None:
-        for net in ("mlp-norm", NET):  # native, and a module per lane
-            pair = [job(net, seed) for seed in (0, 1)]
-            watch = lambda *_: None, lambda: False
-            with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
-                alone = [thread.submit(train_pack, each, splits, *watch).result() for each in pair]
-            epochs, done = train(executor, *pair)
-            assert done == [PackDone(each.pack, trials) for each, trials in zip(pair, alone, strict=True)], (
-                net
-            )
-            for each in epochs:
-                assert_all_told(executor, each)
+def test_lanes_train_to_the_bits_of_one_thread_and_tell_epochs(executor: Executor, splits: Splits) -> None:
+    for net in ("mlp-norm", NET):  # native, and a module per lane
+        pair = [job(net, seed) for seed in (0, 1)]
+        watch = lambda *_: None, lambda: False
+        with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
+            alone = [thread.submit(train_pack, each, splits, *watch).result() for each in pair]
+        epochs, done = train(executor, *pair)
+        assert done == [PackDone(each.pack, trials) for each, trials in zip(pair, alone, strict=True)], net
+        assert max(len(pickle.dumps(sent)) for sent in (pair, done)) < 5_000, "no data and no weights"
+        for each in epochs:
+            assert_all_told(executor, each)
 
-    def test_cancel_stops_jobs_and_leaves_the_slots_usable(self, executor: Executor) -> None:
-        assert executor.free == 2
-        for seed in (0, 1):
-            executor.submit(job(seed=seed, epochs=1_000_000))
-        assert executor.free == 0
-        while not any(isinstance(event, EpochDone) for event in executor.events()):
-            pass
-        executor.cancel()
-        assert executor.free == 2
-        (epochs,), (done,) = train(executor, job())
-        assert isinstance(done, PackDone)
-        assert_all_told(executor, epochs)
 
-    def test_a_process_that_ends_loses_only_its_own_pack(self, executor: Executor, marks: Path) -> None:
-        if isinstance(executor, Threads):
-            pytest.skip("its packs have no process of their own")
-        (marks / "died").unlink(missing_ok=True)
-        mortal, other = job(f"{strange.__name__}:MortalOnce"), job(seed=1)
-        (_, epochs), (lost, done) = train(executor, mortal, other)
-        assert isinstance(lost, PackLost)
-        assert not lost.out_of_memory
-        assert re.search(r"ended \(SIGKILL\)|its process ended", lost.reason)
-        assert lost.whole == isinstance(executor, RayCluster)
-        assert isinstance(done, PackDone)
-        assert_all_told(executor, epochs)
-        assert isinstance(train(executor, mortal)[1][0], PackDone)
+def test_cancel_stops_jobs_and_leaves_the_slots_usable(executor: Executor) -> None:
+    assert executor.free == 2
+    for seed in (0, 1):
+        executor.submit(job(seed=seed, epochs=1_000_000))
+    assert executor.free == 0
+    while not any(isinstance(event, EpochDone) for event in executor.events()):
+        pass
+    executor.cancel()
+    assert executor.free == 2
+    (epochs,), (done,) = train(executor, job())
+    assert isinstance(done, PackDone)
+    assert_all_told(executor, epochs)
 
-    def test_reports_a_pack_without_room_as_lost_and_raises_errors_of_user_code(
-        self, executor: Executor
-    ) -> None:
-        _, (lost,) = train(executor, full := job(f"{strange.__name__}:Full"))
-        reason = f"cpu has no room for one lane of {strange.__name__}:Full"
-        assert lost == PackLost(full.pack, reason, out_of_memory=True)
-        faulty = job(f"{strange.__name__}:Faulty")
-        assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", train, executor, faulty)
-        assert executor.free == 2
+
+@pytest.mark.parametrize("executor", ["warm", "cluster"], indirect=True)  # a thread does not end alone
+def test_a_process_that_ends_loses_only_its_own_pack(executor: Executor, marks: Path) -> None:
+    (marks / "died").unlink(missing_ok=True)
+    mortal, other = job(f"{strange.__name__}:MortalOnce"), job(seed=1)
+    (_, epochs), (lost, done) = train(executor, mortal, other)
+    assert isinstance(lost, PackLost)
+    assert (lost.out_of_memory, lost.whole) == (False, isinstance(executor, RayCluster))
+    assert re.search(r"ended \(SIGKILL\)|its process ended", lost.reason)
+    assert isinstance(done, PackDone)
+    assert_all_told(executor, epochs)
+    assert isinstance(train(executor, mortal)[1][0], PackDone)
+
+
+def test_a_pack_without_room_is_lost_and_errors_of_user_code_are_raised(executor: Executor) -> None:
+    _, (lost,) = train(executor, full := job(f"{strange.__name__}:Full"))
+    reason = f"cpu has no room for one lane of {strange.__name__}:Full"
+    assert lost == PackLost(full.pack, reason, out_of_memory=True)
+    faulty = job(f"{strange.__name__}:Faulty")
+    assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", train, executor, faulty)
+    assert executor.free == 2
 
 
 def test_commands_and_functions_run_on_a_cluster(
@@ -173,42 +164,14 @@ def test_commands_and_functions_run_on_a_cluster(
         "run": {"run": f"{sys.executable} train.py {{lr}} {{weight_decay}} {{seed}} {{out}}", "read": "auto"},
         "function": {"objective": lambda lr, weight_decay, seed: lr + weight_decay + seed + offset},
     }
+    sweep = partial(lrwd_sweep.sweep, "adamw:lr-scaled", **axes)
     for name, way in ways.items():
-        here, there = (
-            lrwd_sweep.sweep(
-                "adamw:lr-scaled", storage=f"{name}-{each}.db", executor=each, **way, **axes
-            ).frame
-            for each in ("auto", "ray")
-        )
-        assert here.equals(there), name
+        here = sweep(storage=f"{name}-auto.db", executor="auto", **way).frame
+        assert here.equals(sweep(storage=f"{name}-ray.db", executor="ray", **way).frame), name
         assert len(here) == 8
     faulty = f"{sys.executable} -c raise(SystemExit(3)) {{lr}} {{weight_decay}} {{seed}}"
     with pytest.raises(HostError, match="the first run failed: exit status 3; nothing else was started"):
-        lrwd_sweep.sweep("adamw:lr-scaled", run=faulty, storage="f.db", executor="ray", **axes)
-
-
-@pytest.mark.slow
-def test_a_pack_costs_the_driver_little(cluster: RayCluster, splits: Splits) -> None:
-    """Prints bytes and processor time of the driver per pack, and the GPUs that this feeds; see with -s."""
-    cells = tuple(Cell(lr / 64, decay / 8) for lr in range(1, 9) for decay in range(1, 5))  # 32
-    whole, small = (Job(ADAMW, Task(epochs=k), Pack(cells[:n], 0)) for k, n in ((60, 32), (1, 1)))
-    result = train_pack(whole, splits, lambda *_: None, lambda: False)
-    sent, received = (len(pickle.dumps(value)) for value in (whole, PackDone(whole.pack, result)))
-    done, left, began = 0, 60, 0.0
-    while done < 60:
-        if done >= 10:  # the processes have started
-            began = began or time.process_time()
-        while left and cluster.free:
-            cluster.submit(small)
-            left -= 1
-        done += sum(isinstance(event, PackDone) for event in cluster.events())
-    seconds = (time.process_time() - began) / 50
-    print(  # noqa: T201
-        f"\n{sent} bytes out, {received} bytes back for 32 lanes of 60 epochs; {1000 * seconds:.2f} ms of "
-        f"the driver per pack: {1 / seconds:.0f} packs/s, {600 / seconds:.0f} GPUs at 10-minute packs"
-    )
-    assert sent < 20_000  # no data, which go to a node once
-    assert received < 2_000_000
+        sweep(run=faulty, storage="f.db", executor="ray")
 
 
 def test_processes_refuse_changed_user_code_hide_output_and_are_kept_for_the_next_study(
@@ -228,18 +191,14 @@ def test_processes_refuse_changed_user_code_hide_output_and_are_kept_for_the_nex
     assert [slot.process for slot in warm._slots] == [before[0], None]
 
 
-SCRIPT = """
-import json, multiprocessing, numba, numpy, random, sys, torch
+SCRIPT = """import json, multiprocessing, numba, numpy, random, sys, torch
 import lrwd_sweep
 
 print("the script runs", flush=True)
-lrwd_sweep.sweep(
-    net="./nets/own_net.py:make", engine="loop", lr=[0.1, 0.2], weight_decay=[0.01, 0.1], seeds=1,
-    epochs=1_000_000, progress=False, max_lanes=1,
-)
+axes = dict(lr=[0.1, 0.2], weight_decay=[0.01, 0.1], seeds=1, epochs=1_000_000)
+lrwd_sweep.sweep(net="./nets/own_net.py:make", engine="loop", progress=False, max_lanes=1, **axes)
 """
-OWN_NET = """
-import os
+OWN_NET = """import os
 from torch import nn
 from own_layers import last
 
@@ -248,36 +207,26 @@ def make():
     return nn.Sequential(nn.Flatten(), last())
 """
 OWN_LAYERS = "from torch import nn\n\ndef last():\n    return nn.Linear(64, 10)\n"
-STRAY = "open({marker!r}, 'a').write(__name__)\nraise SystemExit\n"
+STRAY = "open(__file__ + '.ran', 'w')\nraise SystemExit\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux" or cores() < 2, reason="needs /proc and two cores")
 def test_a_script_without_main_guard_runs_once_and_its_processes_end_with_it(tmp_path: Path) -> None:
     """Files named like libraries lie beside the user's code and in the current directory."""
-    marker, scripts, nets = tmp_path / "ran", tmp_path / "scripts", tmp_path / "nets"
-    for folder in (scripts, nets):
-        folder.mkdir()
-    (scripts / "script.py").write_text(SCRIPT)
-    (nets / "own_net.py").write_text(OWN_NET)
-    (nets / "own_layers.py").write_text(OWN_LAYERS)
-    for name in ("random", "json", "numpy", "torch", "numba", "multiprocessing", "lrwd_sweep"):
-        (tmp_path / f"{name}.py").write_text(STRAY.format(marker=str(marker)))
-    for name in ("random", "json", "numpy", "multiprocessing", "lrwd_sweep"):  # loaded before user code
-        (nets / f"{name}.py").write_text(STRAY.format(marker=str(marker)))
-    with subprocess.Popen(
-        [sys.executable, str(scripts / "script.py")],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as script:
+    early = ("random", "json", "numpy", "multiprocessing", "lrwd_sweep")  # loaded before user code
+    strays = [*(f"nets/{name}" for name in early), *early, "torch", "numba"]
+    files = {"scripts/script": SCRIPT, "nets/own_net": OWN_NET, "nets/own_layers": OWN_LAYERS}
+    for name, text in (files | dict.fromkeys(strays, STRAY)).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    command, pipe = [sys.executable, str(tmp_path / "scripts/script.py")], subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as script:
         started: set[str] = set()
         while script.poll() is None and len(started) < 2:
             time.sleep(0.05)
             started = {path.name.removeprefix("process-") for path in tmp_path.glob("process-*")}
             started.discard(str(script.pid))
         script.kill()
-        found = script.communicate()
-    assert found == ("the script runs\n", "")
-    assert not marker.exists()
+        assert script.communicate() == ("the script runs\n", "")
+    assert not [*tmp_path.rglob("*.ran")]
     assert_ended(started)

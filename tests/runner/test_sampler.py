@@ -29,8 +29,8 @@ def trained(cells: list[Cell], seeds: tuple[int, ...] = SEEDS) -> list[Trial]:
     return [Trial(c, seed, Status.COMPLETE, {"val_loss": bowl(c) + 0.01 * seed}) for c, seed in lanes]
 
 
-def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
-    return propose_cells(LATTICE, trials, count, seeds=SEEDS, metric="val_loss", seed=seed)
+def propose(trials: list[Trial], count: int, metric: str = "val_loss", **options: Any) -> list[Cell]:
+    return propose_cells(LATTICE, trials, count, seeds=SEEDS, metric=metric, **options)
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,16 @@ def told() -> list[Trial]:
 
 def nearest(cells: list[Cell]) -> float:
     """Return the least distance of two cells, in log axes where the lattice's sides are 1."""
-    pairs = combinations(cells, 2)
-    ratios = [(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) for a, b in pairs]
-    return min(math.hypot(*ratio) / 10 for ratio in ratios)
+    points = [(math.log2(cell.lr) / 10, math.log2(cell.weight_decay) / 10) for cell in cells]
+    return min(math.dist(*pair) for pair in combinations(points, 2))
 
 
 def test_a_search_for_the_largest_is_that_for_the_smallest_negative(told: list[Trial]) -> None:
     turned = [replace(trial, metrics={"val_f1": -trial.metrics["val_loss"]}) for trial in told]
-    options: Any = {"seeds": SEEDS, "metric": "val_f1", "direction": Direction.MAXIMIZE}
-    assert propose_cells(LATTICE, turned, 8, **options) == propose(told, 8)
     lost = [Trial(cell, seed, Status.DIVERGED) for cell in propose([], 9) for seed in SEEDS]
-    assert propose_cells(LATTICE, turned + lost, 8, **options) == propose(told + lost, 8)
+    for more in ([], lost):
+        found = propose(turned + more, 8, "val_f1", direction=Direction.MAXIMIZE)
+        assert found == propose(told + more, 8)
 
 
 def test_a_batch_is_spread_out(told: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:

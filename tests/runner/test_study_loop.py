@@ -19,60 +19,45 @@ from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial, unfinished
-from lrwd_sweep.spec.job import (
-    CheckpointPlace,
-    ClusterState,
-    EpochDone,
-    Event,
-    Pack,
-    PackDone,
-    PackLost,
-    Shard,
-    Stopped,
-    short_digest,
-)
+from lrwd_sweep.spec import job
+from lrwd_sweep.spec.job import Pack, PackDone, Shard, Stopped
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
-from lrwd_sweep.store import Store, open_store
+from lrwd_sweep.store import Store
+from tests.refusal import assert_raises
 from tests.specs import spec
 
 LATTICE = Lattice((0.005, 0.01, 0.02), (0.001, 0.01))
 CELLS = list(LATTICE.cells())
-SPEC = StudySpec(Kind.GRID, Optimizer.parse("adamw"), LATTICE, (0, 1), "val_loss", Task(epochs=2))
-TPE = replace(SPEC, kind=Kind.TPE)
+SPEC, TPE = (spec(kind=kind, lattice=LATTICE, epochs=2) for kind in (Kind.GRID, Kind.TPE))
 
 
 class Log:
     def __init__(self) -> None:
-        self.packs: list[Pack] = []
         self.begun: list[list[Pack]] = []
         self.done = 0
 
     def begin(self, packs: Sequence[Pack]) -> None:
-        self.packs += packs
         self.begun.append(list(packs))
 
-    def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
+    def happened(self, event: object) -> None:
         self.done += isinstance(event, PackDone)
 
     @property
     def lanes(self) -> int:
-        return sum(len(pack.cells) for pack in self.packs)
+        return sum(len(pack.cells) for packs in self.begun for pack in packs)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(str(tmp_path / "sweep.db"), write=True) as opened:
-        yield opened
-
-
-def _loop(
-    store: Store, spec: StudySpec = SPEC, *, max_lanes: int | None = None, name: str = "study"
-) -> tuple[StudyLoop, Log]:
+def _loop(store: Store, spec: StudySpec = SPEC, name: str = "study", **given: Any) -> tuple[StudyLoop, Log]:
     assert spec.task is not None
     store.begin_study(name, spec)
-    log = Log()
-    return StudyLoop(name, spec, store, Execution(spec.task, "cpu"), log, max_lanes), log
+    return StudyLoop(name, spec, store, Execution(spec.task, "cpu"), log := Log(), **given), log
+
+
+def _train(store: Store, spec: StudySpec = SPEC, points: int = 0, **given: Any) -> Log:
+    loop, log = _loop(store, spec, **given)
+    loop.tpe(points) if points else loop.grid()
+    return log
 
 
 def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]:
@@ -80,10 +65,8 @@ def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]
 
 
 def _points(store: Store) -> dict[Cell, set[int]]:
-    found: dict[Cell, set[int]] = {}
-    for cell, seed in _results(store):
-        found.setdefault(cell, set()).add(seed)
-    return found
+    lanes = _results(store)
+    return {cell: {seed for other, seed in lanes if other == cell} for cell, _ in lanes}
 
 
 def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Store) -> None:
@@ -91,55 +74,45 @@ def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Sto
     todo = unfinished(CELLS, SPEC.seeds, ())
     mine, other = (shard.among(todo)[0] for shard in shards)
     for cells in ([*other, mine[0]], other):
-        loop, log = _loop(store, name=f"study {len(cells)}")
-        place = CheckpointPlace(f"{store.path}.packs", loop.name, loop.name, 60.0)
+        loop, log = _loop(store, name=f"study {len(cells)}", shard=shards[0])
+        place = job.CheckpointPlace(f"{store.path}.packs", loop.name, loop.name, 60.0)
         loop.execution.checkpoints = place
         Checkpoints(place, Pack(tuple(cells), 0)).write(State({}, {}, {}), 1)
-        replace(loop, shard=shards[0]).grid()
-        assert set(_results(store, loop.name)) == {
-            (cell, seed) for seed, cells in shards[0].among(todo).items() for cell in cells
-        }
+        loop.grid()
+        lanes = {(cell, seed) for seed, cells in shards[0].among(todo).items() for cell in cells}
+        assert _results(store, loop.name).keys() == lanes
         assert find(place), cells
-        replace(loop, shard=shards[0]).grid()
+        loop.grid()
         assert log.lanes == shards[0].count(LATTICE, SPEC.seeds), "trained twice"
 
 
 def test_grid_trains_only_missing_lanes(store: Store) -> None:
     store.begin_study("study", SPEC)
     store.add_trials("study", [Trial(CELLS[0], 0, Status.FAILED), Trial(CELLS[1], 0, Status.DIVERGED)])
-    loop, log = _loop(store)
-    loop.grid()
-    assert log.lanes == 11  # a failed lane trains again, a diverged one does not
+    assert _train(store).lanes == 11  # a failed lane trains again, a diverged one does not
     before, seconds = _results(store), store.get_study("study").seconds
     assert seconds > 0
     assert before.keys() == {(cell, seed) for cell in CELLS for seed in SPEC.seeds}
     assert before.pop((CELLS[1], 0)).status is Status.DIVERGED
     for trial in before.values():
-        assert trial.status is Status.COMPLETE
-        assert len(trial.curves["val_loss"]) == 2
-        assert trial.metrics["val_loss"] == trial.curves["val_loss"][-1]
-    loop, log = _loop(store)
-    loop.grid()
-    assert log.packs == []
+        _, last = trial.curves["val_loss"]
+        assert (trial.status, trial.metrics["val_loss"]) == (Status.COMPLETE, last)
+    assert _train(store).lanes == 0
     larger = replace(SPEC, lattice=Lattice((0.005, 0.01, 0.02, 0.04), (0.001, 0.01)), seeds=(0, 1, 2))
-    loop, log = _loop(store, larger)
-    loop.grid()
-    assert log.lanes == 8 * 3 - 12
+    assert _train(store, larger).lanes == 8 * 3 - 12
     after = _results(store)
     assert {lane: after[lane] for lane in before} == before
     assert store.get_study("study").seconds > seconds, "times add up"
 
 
 def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
-    _loop(store, name="whole")[0].grid()
+    _train(store, name="whole")
     loop, log = _loop(store, max_lanes=2)
     with pytest.raises(Stopped):
         replace(loop, should_stop=lambda: log.done >= 2).grid()
     kept = len(store.trials("study"))
     assert 0 < kept < 12
-    resumed, log = _loop(store, max_lanes=5)
-    resumed.grid()
-    assert log.lanes == 12 - kept
+    assert _train(store, max_lanes=5).lanes == 12 - kept
     assert _results(store) == _results(store, "whole")
 
 
@@ -147,9 +120,9 @@ def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.Mon
     loop, log = _loop(store)
     train = loop.execution.train
 
-    def losing(optimizer: Any, packs: Sequence[Pack], *rest: Any) -> Generator[Event, None, None]:
+    def losing(optimizer: Any, packs: Sequence[Pack], *rest: Any) -> Generator[job.Event, None, None]:
         first, *others = packs
-        yield PackLost(first, "killed", parts=tuple(first.halves()))
+        yield job.PackLost(first, "killed", parts=tuple(first.halves()))
         yield from train(optimizer, [*first.halves(), *others], *rest)
 
     monkeypatch.setattr(loop.execution, "train", losing)
@@ -163,28 +136,25 @@ def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> Non
     loop, log = _loop(store, TPE)
     with pytest.raises(Stopped):
         replace(loop, should_stop=lambda: log.done >= 1).tpe(4)
-    _loop(store, TPE)[0].tpe(4)
+    _train(store, TPE, 4)
     assert list(_points(store).values()) == [{0, 1}] * 4
-    loop, log = _loop(store, TPE)
-    loop.tpe(12)
+    log = _train(store, TPE, 12)
     assert log.lanes == 8 * 2
     assert list(_points(store).values()) == [{0, 1}] * 12
     assert all(0.005 <= cell.lr <= 0.02 for cell in _points(store))
-    of_first_seed = [len(pack.cells) for pack in log.packs if pack.seed == 0]
+    of_first_seed = [len(pack.cells) for packs in log.begun for pack in packs if pack.seed == 0]
     assert max(of_first_seed) <= 3  # a quarter of the points at a time
 
 
 def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
-    _loop(store, name="alone")[0].grid()
+    _train(store, name="alone")
     alone, add = _results(store, "alone"), store.add_trials
 
     def beside(cells: Sequence[Cell], pack: int) -> None:
         """Let another process store lanes of seed 0 before the n-th pack of this one is stored."""
-        theirs, number = (
-            [Trial(cell, 0, Status.DIVERGED, detail="theirs") for cell in cells],
-            itertools.count(),
-        )
+        theirs = [Trial(cell, 0, Status.DIVERGED, detail="theirs") for cell in cells]
+        number = itertools.count()
 
         def add_beside(*given: Any) -> list[Any]:
             add("study", theirs if next(number) == pack else [])
@@ -194,41 +164,32 @@ def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptu
 
     with pytest.MonkeyPatch.context() as patch:
         beside(CELLS[:3], 0)
-        _loop(store, max_lanes=2)[0].grid()
+        _train(store, max_lanes=2)
         found = _results(store)
-        theirs = {lane for lane, trial in found.items() if trial.detail == "theirs"}
-        assert theirs == {(cell, 0) for cell in CELLS[:3]}
-        assert {lane: trial for lane, trial in found.items() if lane not in theirs} == {
-            lane: trial for lane, trial in alone.items() if lane not in theirs
-        }
-        assert len([text for text in caplog.messages if "another process trains study too" in text]) == 1
+        assert {lane for lane in found if found[lane].detail == "theirs"} == {(cell, 0) for cell in CELLS[:3]}
+        assert found == alone | {lane: found[lane] for lane in found if found[lane].detail == "theirs"}
+        assert sum("another process trains study too" in text for text in caplog.messages) == 1
         store.delete_study("study")
         beside([Cell(0.01, 0.005)], 1)
-        _loop(store, TPE)[0].tpe(6)
-    assert len(_points(store)) >= 6
-    assert all(seeds == {0, 1} for seeds in _points(store).values())
+        _train(store, TPE, 6)
+    seeds = [*_points(store).values()]
+    assert seeds == [{0, 1}] * max(len(seeds), 6)
 
 
-def test_a_study_deleted_or_begun_anew_during_training_gets_no_lanes_of_the_old_one(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = replace(SPEC, task=Task(epochs=1))
-    for meanwhile, message in (
-        (None, "was deleted while"),
-        (other, r"another specification \(epochs: 1, 2:"),
-    ):
+def test_a_study_replaced_in_training_gets_no_lanes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, said = replace(SPEC, task=Task(epochs=1)), r"another specification \(epochs: 1, 2:"
+    for meanwhile, message in ((None, "was deleted while"), (other, said)):
         loop, _ = _loop(store)
         train = loop.execution.train
 
-        def interrupted(*given: Any, train: Any = train, anew: Any = meanwhile) -> Iterator[Event]:
+        def interrupted(*given: Any, train: Any = train, anew: Any = meanwhile) -> Iterator[job.Event]:
             store.delete_study("study")
             if anew is not None:
                 store.begin_study("study", anew)
             yield from train(*given)
 
         monkeypatch.setattr(loop.execution, "train", interrupted)
-        with pytest.raises(StoreError, match=message):
-            loop.grid()
+        assert_raises(message, loop.grid, error=StoreError)
         assert meanwhile is None or store.trials("study") == []
 
 
@@ -256,17 +217,13 @@ def test_finished_packs_of_a_spool_are_stored_once(store: Store, tmp_path: Path)
     values = {"val_loss": 0.1, "x": math.inf}, {"val_loss": (0.3, math.nan)}
     packs = [Pack(tuple(CELLS[:2]), seed) for seed in (0, 1)]
     done = [[Trial(cell, pack.seed, Status.COMPLETE, *values) for cell in pack.cells] for pack in packs]
-    for pack, trials in zip(packs, done, strict=True):
-        write_pack(str(place), key, pack, trials)
-    write_pack(str(place), "another", packs[0], done[0])
+    for pack, trials, owner in zip([*packs, packs[0]], [*done, done[0]], (key, key, "another"), strict=True):
+        write_pack(str(place), owner, pack, trials)
     write_pack(str(place), key, third := Pack(tuple(CELLS[2:3]), 0), [Trial(CELLS[2], 0, Status.COMPLETE)])
-    (damaged,) = place.glob(f"*{short_digest(repr(third))}*")
+    (damaged,) = place.glob(f"*{job.short_digest(repr(third))}*")
     damaged.write_text(damaged.read_text().replace("complete", "diverged", 1))
     assert store_packs(store, "study", SPEC, str(place)) == 4
-    found = _results(store)
-    assert len(found) == 4
-    for trial in (trial for trials in done for trial in trials):
-        assert repr(found[trial.cell, trial.seed]) == repr(trial)
+    assert sorted(map(repr, _results(store).values())) == sorted(map(repr, itertools.chain(*done)))
     assert [file.name.startswith("done-another") for file in place.iterdir()] == [True]
     assert study_key("study", replace(SPEC, seeds=(0,))) == key, "seeds extend a study"
     assert study_key("study", spec(batch_size=7)) != study_key("study", spec())

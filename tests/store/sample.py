@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,12 @@ from lrwd_sweep.store.imports import ImportedSweep, ImportSource, read_table, to
 from tests import specs
 
 
-def spec(
-    optimizer: str = "adamw",
-    *,
-    lr: tuple[float, ...] = (0.01, 0.1),
-    weight_decay: tuple[float, ...] = (0.0, 0.001),
-    seeds: int = 2,
-    **changes: Any,
-) -> StudySpec:
-    lattice = Lattice(lr, weight_decay)
-    return specs.spec(optimizer=optimizer, lattice=lattice, seeds=tuple(range(seeds)), **changes)
+def spec(optimizer: str = "adamw", *, seeds: int = 2, **changes: Any) -> StudySpec:
+    axes = changes.pop("lr", (0.01, 0.1)), changes.pop("weight_decay", (0.0, 0.001))
+    return specs.spec(optimizer=optimizer, lattice=Lattice(*axes), seeds=tuple(range(seeds)), **changes)
+
+
+SPEC = spec()
 
 
 def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:
@@ -36,17 +33,16 @@ def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:
 
 
 def lattice_trials(of: StudySpec) -> list[Trial]:
-    return [
-        complete(cell, seed, 0.1 + cell.lr + seed / 3) for cell in of.lattice.cells() for seed in of.seeds
-    ]
+    lanes = product(of.lattice.cells(), of.seeds)
+    return [complete(cell, seed, 0.1 + cell.lr + seed / 3) for cell, seed in lanes]
 
 
-def filled(path: Path, *names: str, of: StudySpec | None = None) -> Path:
-    """Make a store of finished studies."""
+def filled(path: Path, *names: str, of: StudySpec = SPEC, trials: Sequence[Trial] | None = None) -> Path:
+    """Make a store of studies, with all their lanes unless others are given."""
     with open_store(str(path), write=True) as store:
         for name in names or ("a",):
-            store.begin_study(name, of or spec())
-            store.add_trials(name, lattice_trials(of or spec()))
+            store.begin_study(name, of)
+            store.add_trials(name, lattice_trials(of) if trials is None else trials)
     return path
 
 
@@ -66,8 +62,6 @@ def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], objec
         rows.update_study(connection, replace(row, spec=change))
 
 
-def read_sweep(
-    path: Path | str, template: str = "", *, where: Sequence[tuple[str, str]] = (), **options: Any
-) -> ImportedSweep:
+def read_sweep(path: Path | str, template: str = "", *, where: Any = (), **options: Any) -> ImportedSweep:
     source = ImportSource(str(path), template, **options)
     return to_sweeps(read_table([source], where=where), source)[""]

@@ -1,24 +1,36 @@
-"""Damage is reported in one line and can be mended; a damaged value is never read as another."""
+"""Damaged and foreign content is told in one line, never read as another, and hides no other study."""
 
+import os
 import random
 import sqlite3
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName
+from lrwd_sweep.report.result import read_results
+from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import Store, open_store
 from lrwd_sweep.store.schema import Damaged, Unreadable
-from tests.store.sample import complete, execute, lattice_trials, spec
+from tests.refusal import assert_raises
+from tests.store.sample import complete, execute, filled, lattice_trials, rewrite_spec, spec
 
 PAGE = 4096
 A, B = spec("adam", seeds=4), spec("adamw", seeds=4)
 LANE = "study_id = 1 AND lr = 0.1 AND weight_decay = 0.001 AND seed = 3"
+
+
+def read_curves(store: Store, name: str) -> list[Trial]:
+    return store.trials(name, curves=True)
+
 
 READS: list[Callable[[Store], object]] = [
     lambda store: [store.get_study(name) for name in "ab"],
@@ -36,26 +48,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with open_store(str(path), write=True) as store:
         for name, of in (("a", A), ("b", B)):
             store.begin_study(name, of)
-            lanes = lattice_trials(of)
-            for first in range(0, len(lanes), 5):
-                store.add_trials(name, lanes[first : first + 5])
+            for first in range(0, 16, 5):
+                store.add_trials(name, lattice_trials(of)[first : first + 5])
         store.record_comparison(["a", "b"])
     return path.read_bytes()
 
 
-Damage = Callable[..., Path]
-
-
-@pytest.fixture
-def damaged(whole: bytes, tmp_path: Path) -> Damage:
-    """Return a function that writes the store's file anew and damages it by SQL."""
-
-    def write(*statements: str) -> Path:
-        (tmp_path / "a.db").write_bytes(whole)
-        execute(tmp_path / "a.db", *statements)
-        return tmp_path / "a.db"
-
-    return write
+def damaged(path: Path, whole: bytes, *statements: str) -> Path:
+    path.write_bytes(whole)
+    execute(path, *statements)
+    return path
 
 
 def read_all(path: Path) -> list[object]:
@@ -73,9 +75,8 @@ def read_all(path: Path) -> list[object]:
 def agrees(found: list[object], expected: list[object]) -> bool:
     """Return whether each value is right, refused, or a list with a study that is marked as damaged."""
     marks = [isinstance(each, list) and any(getattr(one, "damaged", False) for one in each) for each in found]
-    return all(
-        mine in (right, None) or mark for mine, right, mark in zip(found, expected, marks, strict=True)
-    )
+    compared = zip(found, expected, marks, strict=True)
+    return all(mine in (right, None) or mark for mine, right, mark in compared)
 
 
 @pytest.mark.parametrize("draws", [40, pytest.param(280, marks=pytest.mark.slow)])
@@ -85,42 +86,35 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
     expected, draw = read_all(path), random.Random(0)
     used = [k for k, byte in enumerate(whole) if byte]
     pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
-    for k in range(len(pages)):
-        for n, other in enumerate([bytes(PAGE), draw.choice(pages)]):
-            path.write_bytes(damaged := b"".join([*pages[:k], other, *pages[k + 1 :]]))
-            assert agrees(read_all(path), expected), f"page {k + 1} as overwritten by {n}"
-            assert path.read_bytes() == damaged, "reading writes nothing"
-    noticed = 0
+    damages = {
+        f"page {k + 1} as overwritten by {n}": b"".join([*pages[:k], other, *pages[k + 1 :]])
+        for k in range(len(pages))
+        for n, other in enumerate([bytes(PAGE), draw.choice(pages)])
+    }
     for _ in range(draws):
         byte, bit = draw.choice(used), draw.randrange(8)
-        path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
-        found = read_all(path)
-        assert agrees(found, expected), f"bit {bit} of byte {byte}"
-        noticed += found != expected
-    assert noticed > draws // 2
+        flipped = bytes([whole[byte] ^ 1 << bit])
+        damages[f"bit {bit} of byte {byte}"] = whole[:byte] + flipped + whole[byte + 1 :]
     lengths = [0, 50, PAGE, len(whole) // 2, len(whole) - PAGE]
     for length in [*lengths, *(draw.randrange(len(whole)) for _ in range(draws - 40))]:
-        path.write_bytes(whole[:length])
+        damages[f"truncated to {length} bytes"] = whole[:length]
+    noticed = 0
+    for damage, content in damages.items():
+        path.write_bytes(content)
         found = read_all(path)
-        assert agrees(found, expected), f"truncated to {length} bytes"
-        assert None in found or length not in lengths, f"truncated to {length} bytes"
-        assert path.read_bytes() == whole[:length], "reading writes nothing"
+        assert agrees(found, expected), damage
+        assert path.read_bytes() == content, "reading writes nothing"
+        assert None in found or len(content) not in lengths, damage
+        noticed += damage.startswith("bit") and found != expected
+    assert noticed > draws // 2
 
 
-def read_curves(store: Store, name: str) -> list[Trial]:
-    return store.trials(name, curves=True)
-
-
-def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -> None:
-    trials = (
-        *("lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"),
-        *("metrics = '{'", "metrics = x'ff'", "detail = 'x'"),
-        *("snapshots = '{\"4\": {}}'", "id = 99", "curves_checksum = 1", "checksum = 1"),
-    )
-    studies = (
-        *("spec = replace(spec, '60', '61')", "spec = 'x'", "created = '2020'", "version = '9'", "id = 5"),
-        *("lanes = 17", "lanes_checksum = 0"),
-    )
+def test_every_column_is_verified_and_damaged_studies_are_deleted(whole: bytes, tmp_path: Path) -> None:
+    trials = ["lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"]
+    trials += ["metrics = '{'", "metrics = x'ff'", "detail = 'x'", "snapshots = '{\"4\": {}}'"]
+    trials += ["curves_checksum = 1", "checksum = 1", "id = 99"]
+    studies = ["spec = replace(spec, '60', '61')", "spec = 'x'", "created = '2020'", "version = '9'"]
+    studies += ["id = 5", "lanes = 17", "lanes_checksum = 0"]
     two = r"lane lr 0\.1, weight_decay 0\.0, seed 3, and 1 more, are not what was stored"
     for damage, read, text in (
         *((f"UPDATE trials SET {one} WHERE {LANE}", Store.finished, "--retrain-damaged") for one in trials),
@@ -132,34 +126,38 @@ def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -
         ("UPDATE trials SET metrics = '{}' WHERE study_id = 1 AND seed = 3 AND lr = 0.1", read_curves, two),
         ("DELETE FROM trials WHERE id = 7", Store.finished, "16 lanes were stored, 15 are there"),
     ):
-        with open_store(str(damaged(damage)), write=False) as store:
-            with pytest.raises(Damaged, match=f"study 'a' is damaged: .*{text}.* study delete 'a'"):
-                read(store, "a")
+        path = damaged(tmp_path / "a.db", whole, damage)
+        line = f"study 'a' is damaged: .*{text}.* study delete 'a'"
+        with open_store(str(path), write=False) as store:
+            assert_raises(line, read, store, "a", error=Damaged)
             in_curves = "curves SET" in damage or "FROM curves" in damage
             listed = {one.name: one.damaged for one in store.studies()}
             assert listed == {"a": not in_curves, "b": False}, damage
             assert len(store.trials("ab"[not in_curves])) == 16
+        with open_store(str(path), write=True) as store:
+            if read is Store.get_study:
+                assert_raises(line, store.add_trials, "a", [complete(Cell(1.0, 1.0))], error=Damaged)
+                assert_raises(line, store.begin_study, "a", A, error=Damaged)
+            store.delete_study("a")
+            assert [summary.name for summary in store.studies()] == ["b"], damage
+            assert read_curves(store, "b") == lattice_trials(B)
+        assert is_sound(path), damage
 
 
-def test_damage_is_not_taken_for_deletion(damaged: Damage) -> None:
-    reads: list[Callable[[Store], object]] = [lambda store: store.find_study("b"), Store.latest]
-    renamed = "UPDATE studies SET name = 'c' WHERE name = 'b'"
-    for damage, read, text in (
-        *((renamed, read, "study 'c' is damaged") for read in reads),
-        (
-            "UPDATE comparisons SET names = '[\"b\"]'",
-            Store.latest,
-            "name a study of study list",
-        ),
-        ("DELETE FROM comparisons", Store.latest, "name a study of study list"),
+def test_damage_is_not_taken_for_deletion(whole: bytes, tmp_path: Path) -> None:
+    renamed, lost = "UPDATE studies SET name = 'c' WHERE name = 'b'", "name a study of study list"
+    for damage, read, names, text in (
+        (renamed, "find_study", ["b"], "study 'c' is damaged"),
+        (renamed, "latest", [], "study 'c' is damaged"),
+        ("UPDATE comparisons SET names = '[\"b\"]'", "latest", [], lost),
+        ("DELETE FROM comparisons", "latest", [], lost),
     ):
-        with open_store(str(damaged(damage)), write=False) as store:
-            with pytest.raises(Damaged, match=text):
-                read(store)
+        with open_store(str(damaged(tmp_path / "a.db", whole, damage)), write=False) as store:
+            assert_raises(text, getattr(store, read), *names, error=Damaged)
             assert len(store.trials("a")) == 16, damage
 
 
-def test_damaged_lanes_are_dropped_and_trained_again(damaged: Damage) -> None:
+def test_damaged_lanes_are_dropped_and_trained_again(whole: bytes, tmp_path: Path) -> None:
     lanes = {(trial.cell, trial.seed): trial for trial in lattice_trials(A)}
     for damage, dropped in (
         ("UPDATE trials SET metrics = '{}' WHERE id IN (3, 4)", 2),
@@ -169,19 +167,20 @@ def test_damaged_lanes_are_dropped_and_trained_again(damaged: Damage) -> None:
         ("UPDATE curves SET trial_id = 99 WHERE trial_id = 3", 1),
         ("SELECT 1", 0),
     ):
-        path = damaged(damage)
+        path = damaged(tmp_path / "a.db", whole, damage)
         with open_store(str(path), write=True) as store:
             assert store.drop_damaged("a") == dropped, damage
             missing = lanes.keys() - store.finished("a")
             assert len(missing) == dropped, damage
             assert store.add_trials("a", [lanes[lane] for lane in missing]) == []
-            assert {(one.cell, one.seed): one for one in store.trials("a", curves=True)} == lanes
-            assert store.trials("b", curves=True) == lattice_trials(B)
+            assert {(one.cell, one.seed): one for one in read_curves(store, "a")} == lanes
+            assert read_curves(store, "b") == lattice_trials(B)
         assert is_sound(path), damage
 
 
-def test_lane_that_disagrees_with_its_index_is_dropped(damaged: Damage) -> None:
-    path = damaged("DELETE FROM studies WHERE id = 2", "DELETE FROM trials WHERE study_id = 2", "VACUUM")
+def test_lane_that_disagrees_with_its_index_is_dropped(whole: bytes, tmp_path: Path) -> None:
+    b = "DELETE FROM studies WHERE id = 2", "DELETE FROM trials WHERE study_id = 2"
+    path = damaged(tmp_path / "a.db", whole, *b, "VACUUM")
     content = path.read_bytes()
     row = content.index(b'{"val_loss"')  # in a page of `trials`, not of its index
     at = content.index(struct.pack(">d", 0.1), row - row % PAGE)
@@ -194,27 +193,87 @@ def test_lane_that_disagrees_with_its_index_is_dropped(damaged: Damage) -> None:
     assert is_sound(path)
 
 
-def test_damaged_study_is_not_written_and_can_be_deleted(damaged: Damage) -> None:
-    for damage in (
-        "UPDATE trials SET metrics = '{' WHERE study_id = 1",
-        "UPDATE studies SET spec = 'x' WHERE id = 1",
-        "UPDATE studies SET checksum = 0 WHERE id = 1",
-        "UPDATE trials SET study_id = 9 WHERE id = 3",
-    ):
-        path = damaged(damage)
-        with open_store(str(path), write=True) as store:
-            if "studies SET" in damage:
-                with pytest.raises((Damaged, Unreadable)):
-                    store.add_trials("a", [complete(Cell(1.0, 1.0))])
-                with pytest.raises((Damaged, Unreadable)):
-                    store.begin_study("a", A)
-            store.delete_study("a")
-            execute(path, "DELETE FROM trials WHERE study_id = 9")
-            assert [summary.name for summary in store.studies()] == ["b"], damage
-            assert store.trials("b", curves=True) == lattice_trials(B)
-        assert is_sound(path), damage
-
-
 def is_sound(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+MARK = "folder-of-a-stranger"
+EVENTS = ("open", "os.", "import", "glob.", "pathlib.", "shutil.")
+SIZES = {"train": 4, "validation": 2, "test": 2, "classes": 2, "shape": [3, 32, 32]}
+
+_seen: list[str] = []  # how paths with MARK in them are opened, listed or queried
+
+
+def _audit(event: str, arguments: tuple[object, ...]) -> None:
+    if event.startswith(EVENTS) and MARK in repr(arguments):
+        _seen.append(f"{event} {arguments!r}")
+
+
+sys.addaudithook(_audit)
+
+
+def _recording(original: Any) -> Any:
+    def record(path: Any, *rest: Any, **options: Any) -> Any:
+        _audit(f"os.{original.__name__}", (path,))
+        return original(path, *rest, **options)
+
+    return record
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store of two studies; next to it a data folder and a Python file that exist."""
+    for folder in product(("train", "validation", "test"), "ab"):
+        (image := Path(tmp_path, MARK, *folder, "1.png")).parent.mkdir(parents=True)
+        image.touch()
+    (tmp_path / MARK / "code.py").write_text("raise SystemExit")
+    return filled(tmp_path / "a.db", "good", "odd")
+
+
+def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, here = path.read_bytes(), path.parent / MARK
+    code, folder, sized = f"{here}/code.py", f"folder:{here}", {"sizes": SIZES, "batch_size": 2}
+    for name in ("stat", "lstat", "access", "readlink"):  # these raise no audit events
+        monkeypatch.setattr(os, name, _recording(getattr(os, name)))
+    _seen.clear()
+    for task, readable in (
+        *(({"data": f"{folder}@16"}, False), ({"data": folder, "sizes": {}}, False)),
+        *(({"data": folder, **sized}, True), ({"data": f"{code}:data", **sized}, True)),
+        *(({"net": f"{code}:Net", "code": {"--net": "0123"}}, True), ({"data": f"{code}:data"}, False)),
+        *(({"loss": f"{code}:loss"}, True), ({"net": f"torchvision:{here}"}, True)),
+        *(({"net": str(here)}, False), ({"data": [str(here)]}, False), ({"data_dir": str(here)}, False)),
+    ):
+        path.write_bytes(content)
+        rewrite_spec(path, "odd", lambda found, task=task: found["training"].update(task))  # type: ignore[misc]
+        with open_store(str(path), write=False) as store:
+            good, odd = store.studies()
+            assert store.latest() == ["odd"]
+            assert len(read_results(store, ["good"])[0]) == 1
+            if readable:
+                for form in (Format.HTML, Format.JSON):
+                    assert text_of(render(*read_results(store, ["odd"], curves=True), form, [])), task
+            else:
+                line = r"study 'odd' has a specification .* delete 'odd'"
+                assert_raises(line, store.get_study, "odd", error=Unreadable)
+        assert not _seen
+        assert (good.unreadable, good.counts["cells"]) == ("", 4)
+        assert (odd.name, bool(odd.unreadable), odd.damaged) == ("odd", not readable, False), task
+
+
+def test_foreign_specifications_are_refused_and_hide_no_other_study(path: Path) -> None:
+    content = path.read_bytes()
+    for text in ("[]", "3", "{}", "[[[", '{"kind": "grid"}', "[" * 100_000):
+        path.write_bytes(content)
+        rewrite_spec(path, "odd", text.encode())
+        with open_store(str(path), write=False) as store:
+            assert_raises("^.{1,599}$", store.get_study, "odd", error=Unreadable)
+            assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
+    execute(path, "INSERT INTO studies (name, spec, created) SELECT 'x', spec, created FROM studies LIMIT 1")
+    with open_store(str(path), write=True) as store:
+        listed = {one.name: bool(one.unreadable) for one in store.studies()}
+        assert listed == {"good": False, "odd": True, "x": True}
+        store.begin_study("new", spec())
+        assert_raises("study 'x' has no checksum", store.get_study, "x", error=Unreadable)
+        store.delete_study("x")
+        assert [summary.name for summary in store.studies()] == ["good", "odd", "new"]

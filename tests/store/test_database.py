@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from lrwd_sweep.errors import NothingToReport, StoreError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store import Store, database, open_store
-from lrwd_sweep.store.database import locate
+from lrwd_sweep.store.database import locate, network_file_system
+from tests.refusal import assert_raises
 from tests.store.sample import complete, execute, filled, spec
 
 SECRET_URLS = (  # one of a kind: a lost slash, another database, not a URL, a query, escaped
@@ -45,22 +47,19 @@ def refusal(url: str | None, *, write: bool) -> str:
 
 
 def test_store_is_named_by_option_environment_or_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for url, path in (
-        *(("runs/a.db", "runs/a.db"), ("/runs/a.db", "/runs/a.db")),
-        *(("sqlite:///runs/a.db", "runs/a.db"), ("sqlite:////runs/a.db", "/runs/a.db")),
-        ("~/a.db", str(Path("~/a.db").expanduser())),
-        *(("runs/a:b@c.db", "runs/a:b@c.db"), ("C:/runs/a.db", "C:/runs/a.db")),  # only look like URLs
-    ):
-        assert locate(url) == Path(path), url
+    for path in ("runs/a.db", "/runs/a.db", "runs/a:b@c.db", "C:/runs/a.db"):  # two only look like URLs
+        assert locate(path) == Path(path)
+    for url, named in (("///runs/a.db", "runs/a.db"), ("////runs/a.db", "/runs/a.db")):
+        assert locate(f"sqlite:{url}") == Path(named)
+    assert locate("~/a.db") == Path("~/a.db").expanduser()
     assert locate(None) == Path("lrwd-sweep.db")
-    monkeypatch.setenv("LRWD_STORAGE", "sqlite:///env.db")
+    monkeypatch.setenv(database.VARIABLE, "sqlite:///env.db")
     assert (locate(None), locate("a.db")) == (Path("env.db"), Path("a.db"))
-    monkeypatch.setenv("LRWD_STORAGE", "")
+    monkeypatch.setenv(database.VARIABLE, "")
     assert locate(None) == Path("lrwd-sweep.db")
     for url in (" ", ":memory:", "sqlite:///", "sqlite:///a.db?mode=ro", "sqlite://[/a.db"):
         assert "write sqlite:///FILE.db" in refusal(url, write=True), url
-    text = refusal("postgresql://host/db", write=True)
-    assert "'postgresql' is not known; write sqlite:///FILE.db" in text
+    assert "'postgresql' is not known; write sqlite:///FILE.db" in refusal("postgresql://host/db", write=True)
 
 
 def test_user_and_password_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,22 +73,20 @@ def test_user_and_password_are_never_shown(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_reading_creates_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NothingToReport, match=r"there is no lrwd-sweep\.db here yet; run lrwd-sweep"):
-        open_store(None, write=False)
-    monkeypatch.setenv("LRWD_STORAGE", "b.db")
+    none = r"there is no lrwd-sweep\.db here yet; run lrwd-sweep"
+    assert_raises(none, open_store, error=NothingToReport, write=False)
+    monkeypatch.setenv(database.VARIABLE, "b.db")
     assert "'b.db' does not exist" in refusal(None, write=False)
     assert not list(tmp_path.iterdir())
     path = filled(tmp_path / "a?b #1 100%41&x=y.db")  # a name that is used literally
     before = path.read_bytes()
     with open_store(path.name, write=False) as store:
         store.trials("a", curves=True), store.studies(), store.latest()
-        with pytest.raises(StoreError, match="cannot be written"):
-            store.delete_study("a")
+        assert_raises("cannot be written", store.delete_study, "a", error=StoreError)
     assert path.read_bytes() == before
     assert [*tmp_path.iterdir()] == [path]
     (tmp_path / "a.db").touch()
-    with pytest.raises(NothingToReport, match=r"'a\.db' is empty"):
-        open_store("a.db", write=False)
+    assert_raises(r"'a\.db' is empty", open_store, "a.db", error=NothingToReport, write=False)
 
 
 def test_wrong_files_are_refused_and_stay_as_they_are(tmp_path: Path) -> None:
@@ -114,33 +111,53 @@ def test_wrong_files_are_refused_and_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_named_even_if_the_rollback_fails() -> None:
-    with open_store("small.db", write=True) as store:
-        store.begin_study("a", spec())
+    with open_store(str(filled(Path("small.db"))), write=True) as store:
         with store._writer.connect() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         large = Trial(Cell(1, 1), 0, Status.COMPLETE, {"val_loss": 0.5}, {"val_loss": (0.5,) * 100_000})
-        with pytest.raises(StoreError, match="the disk is full; free space"):
-            store.add_trials("a", [large])
+        assert_raises("the disk is full; free space", store.add_trials, "a", [large], error=StoreError)
 
 
 def test_writing_is_durable_and_takes_its_lock_before_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store("a.db", write=True) as store, store._writing() as connection:
-        for pragma, value in (
-            *(("journal_mode", "delete"), ("synchronous", 3), ("foreign_keys", 1)),
-            ("busy_timeout", 30_000),
-        ):
-            assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value, pragma
+        asked = {"journal_mode": "delete", "synchronous": 3, "foreign_keys": 1, "busy_timeout": 30_000}
+        assert {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in asked} == asked
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
     with open_store("a.db", write=True) as store, open_store("a.db", write=True) as other:
         with store._writing() as first:
             assert first.exec_driver_sql("SELECT id FROM studies").all() == []  # reads only, so far
-            with pytest.raises(StoreError, match="is locked"):
-                other.begin_study("a", spec())
+            assert_raises("is locked", other.begin_study, "a", spec(), error=StoreError)
             assert "'a.db' is locked by another process" in refusal("a.db", write=True)
             with open_store("a.db", write=False) as reader:
                 assert reader.studies() == []
         other.begin_study("a", spec())
+
+
+MOUNTS = """\
+22 1 0:1 / / rw,relatime - ext4 /dev/vda rw
+23 22 0:2 / /home rw,relatime shared:1 - nfs4 server:/home rw,vers=4.2
+24 23 0:3 / /home/me/local rw - xfs /dev/sdb rw
+25 22 0:4 / /mnt/a\\040b rw - fuse.sshfs me@host:/ rw
+26 22 0:5 / /scratch rw - lustre 10.0.0.1@tcp:/scratch rw
+27 22 0:6 / /scratch rw - ext4 /dev/sdc rw
+"""
+
+
+def test_network_file_systems_are_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    kinds = {"/": "", "/home/me": "nfs4", "/home/me/local": "", "/mnt/a b/c": "fuse.sshfs", "/scratch": ""}
+    for path, kind in kinds.items():
+        assert network_file_system(Path(path, "a.db"), mounts) == kind, path
+    assert network_file_system(tmp_path, tmp_path / "none") == ""
+    monkeypatch.setattr(database, "network_file_system", lambda path: "nfs4")
+    for write in (True, False):
+        open_store(str(tmp_path / "a.db"), write=write).close()
+    (told,) = caplog.messages
+    assert "a.db' lies on nfs4" in told
 
 
 @pytest.fixture
@@ -160,10 +177,10 @@ def test_file_permissions_are_explained(shared: Path) -> None:
         (0o000, 0o755, False, "cannot be opened; check its permissions"),
         (0o444, 0o555, False, "holds an interrupted write; open it once where it can be written"),
     )
-    paths = []
-    for k in range(len(cases)):
-        (shared / str(k)).mkdir()
-        paths.append(filled(shared / str(k) / "a.db"))
+    paths = [shared / str(k) / "a.db" for k in range(len(cases))]
+    for path in paths:
+        path.parent.mkdir()
+        filled(path)
     with closing(sqlite3.connect(paths[0])) as writer:
         writer.execute("PRAGMA cache_size = 1")  # changed pages reach the file before the commit
         writer.execute("UPDATE trials SET detail = hex(randomblob(3000))")
@@ -186,8 +203,6 @@ def test_file_permissions_are_explained(shared: Path) -> None:
     )
     pairs = [text for path, case in zip(paths, cases, strict=True) for text in (str(path), str(case[2]))]
     done = subprocess.run([sys.executable, "-c", code, *pairs], capture_output=True, text=True, check=True)
-    for path in paths:
-        path.parent.chmod(0o755)
     assert done.stderr == ""
     for line, case in zip(done.stdout.splitlines(), cases, strict=True):
         assert line.endswith(case[3]) if case[3] == "8" else case[3] in line, (line, case)
@@ -238,9 +253,8 @@ def child(code: str, path: Path, number: int) -> subprocess.Popen[str]:
 def whole_packs(store: Store) -> int:
     """Count the packs in the store, after asserting that each has all its lanes and curves."""
     trials = store.trials("a", curves=True)
-    numbers = sorted({trial.seed // 10 for trial in trials})
-    expected = [trial for number in numbers for trial in pack(number)]
-    assert sorted(trials, key=lambda t: (t.seed, t.cell)) == sorted(expected, key=lambda t: (t.seed, t.cell))
+    numbers = {trial.seed // 10 for trial in trials}
+    assert sorted(trials, key=repr) == sorted(chain(*map(pack, numbers)), key=repr)
     return len(numbers)
 
 
@@ -253,21 +267,15 @@ def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
 
 
 def test_process_killed_within_a_transaction_leaves_the_packs_before(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    with open_store(str(path), write=True) as store:
-        store.begin_study("a", SPEC)
-        store.add_trials("a", pack(0))
+    path, journal = filled(tmp_path / "a.db", of=SPEC, trials=pack(0)), tmp_path / "a.db-journal"
     before = path.read_bytes()
     writer = child(DIE_BETWEEN_TRIALS_AND_CURVES, path, 1)
     writer.communicate()
-    assert writer.returncode == -signal.SIGKILL
-    journal = path.with_name("a.db-journal")
-    torn = (path.read_bytes(), journal.read_bytes())
-    assert torn[0] != before
-    assert torn[1]
+    torn = path.read_bytes(), journal.read_bytes()
+    assert (writer.returncode, torn[0] != before, torn[1] != b"") == (-signal.SIGKILL, True, True)
     for write in (False, True):
-        path.write_bytes(torn[0])
-        journal.write_bytes(torn[1])
+        for file, content in zip((path, journal), torn, strict=True):
+            file.write_bytes(content)
         with open_store(str(path), write=write) as store:
             assert whole_packs(store) == 1
             if write:

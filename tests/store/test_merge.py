@@ -1,6 +1,11 @@
-"""Stores are joined whole or not at all."""
+"""Stores are joined whole or not at all; packs for a store that is gone or locked are kept beside it."""
 
-from contextlib import ExitStack
+import os
+import shlex
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,64 +13,54 @@ import pytest
 
 from lrwd_sweep.cli.study import merge as merge_command
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError
-from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.job import Shard
-from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.store import open_store
+from lrwd_sweep.store import database, open_store
+from lrwd_sweep.store.database import Inaccessible
 from lrwd_sweep.store.merge import MergedStudy, merge_stores
-from tests.store.sample import complete, lattice_trials, spec
+from tests.refusal import assert_raises
+from tests.store.sample import complete, filled, lattice_trials, spec
 
-NAME = "study"
-
-
-def make(path: Path, trials: list[Trial], of: StudySpec | None = None) -> str:
-    with open_store(str(path), write=True) as store:
-        store.begin_study(NAME, of or spec())
-        store.add_trials(NAME, trials)
-    return str(path)
+SPEC = spec(seeds=4)
+LANES = lattice_trials(SPEC)
+EVERY = [complete(cell) for cell in SPEC.lattice.cells()]
 
 
-def merge(into: str, *sources: str) -> MergedStudy:
+def merge(into: Path | str, *sources: Path | str) -> MergedStudy:
     with ExitStack() as opened:
-        store = opened.enter_context(open_store(into, write=True))
-        read = [opened.enter_context(open_store(source, write=False)) for source in sources]
-        return merge_stores(store, read)[NAME]
+        store = opened.enter_context(open_store(str(into), write=True))
+        read = [opened.enter_context(open_store(str(source), write=False)) for source in sources]
+        return merge_stores(store, read)["a"]
 
 
 def test_parts_become_the_whole(tmp_path: Path) -> None:
-    curves = {"val_loss": (2.0, float("nan"))}
-    every = [replace(complete(cell), curves=curves) for cell in spec().lattice.cells()]
-    first = make(tmp_path / "1.db", every[:2])
+    every = [replace(trial, curves={"val_loss": (2.0, float("nan"))}) for trial in EVERY]
     again = replace(every[2], status=Status.FAILED, metrics={}, curves={}, detail="no memory")
-    second = make(tmp_path / "2.db", [*every[1:2], again])
-    third = make(tmp_path / "3.db", every[2:])
-    into = str(tmp_path / "all.db")
-    assert merge(into, first, second, third).added == [2, 1, len(every) - 2]
-    twice = merge(into, first, second, third)
+    parts = every[:2], [every[1], again], every[2:]
+    sources = [filled(tmp_path / f"{k}.db", trials=part) for k, part in enumerate(parts)]
+    into = tmp_path / "all.db"
+    assert merge(into, *sources).added == [2, 1, len(every) - 2]
+    twice = merge(into, *sources)
     assert (twice.added, twice.seconds) == ([0, 0, 0], 0.0), "a second time adds nothing"
-    with open_store(into, write=False) as store:
-        assert sorted(map(repr, store.trials(NAME, curves=True))) == sorted(map(repr, every))
-        assert store.latest() == [NAME]
+    with open_store(str(into), write=False) as store:
+        assert sorted(map(repr, store.trials("a", curves=True))) == sorted(map(repr, every))
+        assert store.latest() == ["a"]
 
 
 def test_differences_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    every = list(map(complete, spec().lattice.cells()))
-    first = make(tmp_path / "1.db", every[:1])
-    before = Path(first).read_bytes()
+    first = filled(tmp_path / "1.db", trials=EVERY[:1])
+    before = first.read_bytes()
+    other = filled(tmp_path / "2.db", trials=[replace(EVERY[0], metrics={"val_loss": 9.0})])
     for source, error, said in (
-        (
-            make(tmp_path / "2.db", [replace(every[0], metrics={"val_loss": 9.0})]),
-            *(StoreError, "differs from the same lane"),
-        ),
-        (make(tmp_path / "3.db", [], spec(epochs=9)), SpecMismatch, "epochs"),
+        (other, StoreError, "differs from the same lane"),
+        (filled(tmp_path / "3.db", of=spec(epochs=9), trials=[]), SpecMismatch, "epochs"),
         (first, UsageError, "into itself"),
     ):
-        with pytest.raises(error, match=said):
-            merge(first, source)
-        assert Path(first).read_bytes() == before, said
+        assert_raises(said, merge, first, source, error=error)
+        assert first.read_bytes() == before, said
         if source != first:
-            with pytest.raises(error, match=said):
-                merge_command(str(tmp_path / "new.db"), [first, source])
+            new, sources = str(tmp_path / "new.db"), [str(first), str(source)]
+            assert_raises(said, merge_command, new, sources, error=error)
             assert not list(tmp_path.glob("new*")), said
 
 
@@ -76,17 +71,58 @@ def test_missing_lanes_are_told_by_shard_and_times_are_added(tmp_path: Path) -> 
     shares = [[trial for trial in lattice_trials(of) if shard.holds(trial.cell, 0)] for shard in shards]
     paths = []
     for part, share in zip((1, 2, 4), (shares[0], shares[1][:-2], shares[3]), strict=True):
-        paths.append(make(tmp_path / f"{part}.db", share[:-1], of))
-        with open_store(paths[-1], write=True) as store:
-            store.add_trials(NAME, share[-1:], seconds=float(len(share)))
-    into = str(tmp_path / "all.db")
+        paths.append(filled(tmp_path / f"{part}.db", of=of, trials=share[:-1]))
+        with open_store(str(paths[-1]), write=True) as store:
+            store.add_trials("a", share[-1:], seconds=float(len(share)))
+    into = tmp_path / "all.db"
     assert merge(into, paths[0]).missing == 64 - len(shares[0])
     found = merge(into, *paths)
-    assert found.shards == {
-        shards[1]: (2, len(shares[1])),
-        shards[2]: (len(shares[2]), len(shares[2])),
-        shards[4]: (len(shares[4]), len(shares[4])),
-    }
-    with open_store(into, write=False) as store:
-        seconds = store.get_study(NAME).seconds
-    assert seconds == 64 - found.missing, "one second a lane"
+    n = [len(share) for share in shares]
+    assert found.shards == {shards[1]: (2, n[1]), shards[2]: (n[2], n[2]), shards[4]: (n[4], n[4])}
+    with open_store(str(into), write=False) as store:
+        assert store.get_study("a").seconds == 64 - found.missing, "one second a lane"
+
+
+GONE: dict[str, Callable[[Path], object]] = {
+    "deleted": lambda path: path.unlink(),
+    "renamed": lambda path: path.rename(path.with_name("renamed.db")),
+    "replaced by another": lambda path: filled(path.with_name("other.db"), "b").replace(path),
+    "replaced by nothing": lambda path: Path(shutil.copy(os.devnull, f"{path}.new")).replace(path),
+    "replaced by itself": lambda path: Path(shutil.copy(path, f"{path}.new")).replace(path),
+}
+
+
+def test_all_trials_of_a_store_that_is_gone_are_kept_beside_it(tmp_path: Path) -> None:
+    for fault, act in GONE.items():
+        (tmp_path / fault).mkdir()
+        path = tmp_path / fault / "a.db"
+        with open_store(str(path), write=True) as store:
+            store.begin_study("a", SPEC)
+            store.add_trials("a", LANES[:5])
+            act(path)
+            there = path.read_bytes() if path.exists() else None
+            with pytest.raises(Inaccessible) as refused:
+                store.add_trials("a", LANES[5:8], SPEC)
+            words = shlex.split(str(refused.value).partition("results are kept: ")[2])
+            assert words[:4] == ["lrwd-sweep", "study", "merge", str(path)], fault
+            assert_raises("deleted, renamed or replaced", store.trials, "a", error=Inaccessible)
+        assert (path.read_bytes() if path.exists() else None) == there, f"{fault}: no new store is made"
+        merge(path, words[4])
+        with open_store(str(path), write=False) as store:
+            assert store.trials("a", curves=True) == LANES[:8], fault
+
+
+def test_pack_for_a_locked_store_is_kept_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    path = filled(tmp_path / "a.db", of=SPEC, trials=LANES[:5])
+    with open_store(str(path), write=True) as store:
+        store.begin_study("a", SPEC)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            line = "is locked by another process; .*; results are kept: "
+            assert_raises(line, store.add_trials, "a", LANES[5:8], error=Inaccessible)
+        (kept,) = tmp_path.glob("a.db.rescue-*.db")
+        with open_store(str(kept), write=False) as beside:
+            assert beside.trials("a", curves=True) == LANES[5:8]
+            merge_stores(store, [beside])
+        assert store.trials("a", curves=True) == LANES[:8]

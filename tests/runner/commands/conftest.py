@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import DataFiles
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.store import Store, open_store
+from lrwd_sweep.store import Store
 
 FAST = f"{sys.executable} -S -E script.py"  # an interpreter that starts in 15 ms
 RUN = f"{FAST} {{lr}} {{weight_decay}} {{seed}} {{out}}"
@@ -33,12 +32,6 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_process, "READ_EVERY", 0.02)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(str(tmp_path / "sweep.db"), write=True) as opened:
-        yield opened
-
-
 def spec(script: str = "", **given: Any) -> StudySpec:
     if script:
         Path("script.py").write_text(HEAD + script, encoding="utf-8")
@@ -55,6 +48,5 @@ def attempts(name: str = "s") -> list[Path]:
     return sorted(Path("lrwd-runs", name).glob("*/attempt-*"))
 
 
-def log_of(attempt: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((attempt / "command.json").read_text())
-    return found
+def log_of(attempt: Path) -> Any:
+    return json.loads((attempt / "command.json").read_text())

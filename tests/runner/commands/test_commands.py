@@ -1,57 +1,58 @@
 """A user's command runs once per lane: its points are read, and no failure costs more than it has to."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lrwd_sweep.errors import HostError, SpecMismatch, UsageError
+from lrwd_sweep.errors import HostError, SpecMismatch
 from lrwd_sweep.runner.executors import commands
 from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
 from lrwd_sweep.runner.runner import Runner
-from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import DataFiles, Pack
-from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.job import DataFiles
 from lrwd_sweep.store import Store
 from tests.faults import assert_ended
+from tests.refusal import assert_raises
 from tests.runner.commands.conftest import FAST, FOUR, HEAD, ONE, RUN, attempts, log_of, spec, sweep
+
+GRID = ["grid", "--run", RUN, "-o", "adam", "--lr", "0.1", "--wd", "0.1", "--seeds", "1"]
 
 
 def test_a_run_gets_its_values_and_keeps_its_logs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # so that two run at a time
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    script = """
-names = ("LRWD_LR", "LRWD_WEIGHT_DECAY", "LRWD_SEED", "LRWD_OUT", "PYTHONUNBUFFERED", "OMP_NUM_THREADS")
-seen = {name: os.environ[name] for name in (*names, "CUDA_VISIBLE_DEVICES")}
-print("seen", json.dumps(seen | {"words": sys.argv[1:], "session": os.getsid(0) == os.getpid()}))
+    script = """names = ("LR", "WEIGHT_DECAY", "SEED", "OUT")
+seen = {name: os.environ[name] for name in ("PYTHONUNBUFFERED", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
+seen |= {"words": sys.argv[1:], "given": [os.environ["LRWD_" + name] for name in names]}
+print(json.dumps(seen | {"session": os.getsid(0) == os.getpid()}))
 print("val_loss: 0.5", flush=True)
 print("a warning", file=sys.stderr)
 """
     sweep(store, spec(script, lr=[1e-5], weight_decay=[0.0, 0.1], seeds=2, read="auto"))
-    found = [json.loads((path / "stdout.log").read_text().split("\n")[0][5:]) for path in attempts()]
-    assert [one["words"][:3] for one in found] == [
-        ["1e-05", wd, seed] for wd in ("0.0", "0.1") for seed in ("0", "1")
-    ]
-    for path, one in zip(attempts(), found, strict=True):
-        assert one["words"][3] == one["LRWD_OUT"] == str((path / "out").resolve())
-        assert not set("=, ") & set(one["LRWD_OUT"]), "nanoGPT splits arguments at ="
-        assert [one["LRWD_LR"], one["LRWD_WEIGHT_DECAY"], one["LRWD_SEED"]] == one["words"][:3]
-        assert one["PYTHONUNBUFFERED"] == "1"
-        assert int(one["OMP_NUM_THREADS"]) >= 1
-        assert one["session"]
+    devices, values = set(), product(("1e-05",), ("0.0", "0.1"), ("0", "1"))
+    for path, lane in zip(attempts(), values, strict=True):
+        out, log = str((path / "out").resolve()), (path / "stdout.log").read_text()
+        seen = json.loads(log.split("\n")[0])
+        assert seen.pop("words") == seen.pop("given") == [*lane, out]
+        assert not set("=, ") & set(out), "nanoGPT splits arguments at ="
+        devices.add(seen.pop("CUDA_VISIBLE_DEVICES"))
+        assert int(seen.pop("OMP_NUM_THREADS")) >= 1
+        assert seen == {"PYTHONUNBUFFERED": "1", "session": True}
         assert (path / "stderr.log").read_text() == "a warning\n"
         assert (log_of(path)["exit"], log_of(path)["status"]) == (0, "complete")
-    assert {one["CUDA_VISIBLE_DEVICES"] for one in found} == {"4", "7"}
+    assert devices == {"4", "7"}
 
 
 def test_a_script_continues_from_what_it_kept_in_out(store: Store) -> None:
-    script = """
-state, log = out + "/state", out + "/log.csv"
+    script = """state, log = out + "/state", out + "/log.csv"
 began = step = int(open(state).read()) if os.path.exists(state) else 0
 if not began:
     print("step,val_loss", file=open(log, "w"))
@@ -97,8 +98,7 @@ def test_divergence_ends_a_run_and_is_never_retried(store: Store) -> None:
 
 
 def test_a_failed_run_is_tried_once_more_then_left_for_the_next_sweep(store: Store) -> None:
-    script = """
-print("val_loss: 1")
+    script = """print("val_loss: 1")
 mark = "tried-%s-%s" % (lr, wd)
 if lr == 0.01 and not (wd == 0.1 and os.path.exists(mark)) and not os.path.exists("mended"):
     open(mark, "w")
@@ -116,16 +116,10 @@ if lr == 0.01 and not (wd == 0.1 and os.path.exists(mark)) and not os.path.exist
     assert len(attempts()) == 7
 
 
-def begin(store: Store, asked: StudySpec) -> None:
-    """Store the value of the first cell, so that no run is the first one."""
-    store.begin_study("s", asked)
-    store.add_trials("s", [Trial(next(asked.lattice.cells()), 0, Status.COMPLETE, {"val_loss": 1.0})])
-
-
 def test_a_run_without_a_value_has_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SOON", 0.0)
     given: dict[str, Any] = {"lr": [0.01, 0.02], "weight_decay": [0.1, 0.2, 0.3], "seeds": 1, "read": "auto"}
-    begin(store, asked := spec('if lr < 0.02:\n    print("val_loss: 1")', **given))
+    asked = spec('if lr > 0.01:\n    print("val_loss: 1")', **given)  # the first run, in the middle, has one
     with pytest.raises(HostError, match=r"stopped after 5 failures in a row(.|\n)*no val_loss"):
         sweep(store, asked)
     failed = [trial.detail for trial in store.trials("s") if trial.status is Status.FAILED]
@@ -134,9 +128,9 @@ def test_a_run_without_a_value_has_failed(store: Store, monkeypatch: pytest.Monk
 
 def test_a_wrong_reader_or_a_broken_script_costs_one_run(store: Store) -> None:
     lines = "".join(f'print("epoch {k} loss=1.5")\n' for k in range(30))
+    unread = "without val_loss in $LRWD_RESULT", "give metric='NAME' or read='auto'"
     cases: list[tuple[str, dict[str, Any], type[Exception], tuple[str, ...]]] = [
-        (lines, {}, NothingRead, ("without val_loss in $LRWD_RESULT", "keys seen: loss", "epoch 29")),
-        (lines, {}, NothingRead, ("give metric='NAME' or read='auto'",)),
+        (lines, {}, NothingRead, (*unread, "keys seen: loss", "epoch 29")),
         (lines, {"read": "stdout:Loss (?P<value>.*)"}, NothingRead, ("keys seen: loss", "epoch 10 loss")),
         (lines, {"read": "auto"}, NothingRead, ("keys seen: loss",)),
         (lines, {"read": "csv:nothing.csv:val_loss"}, NothingRead, ("no file in {out} or here",)),
@@ -144,9 +138,8 @@ def test_a_wrong_reader_or_a_broken_script_costs_one_run(store: Store) -> None:
         ("import nothing_of_this_name", {}, FirstRunFailed, ("exit status 1: ModuleNotFoundError",)),
     ]  # fmt: skip
     for k, (script, given, error, texts) in enumerate(cases):
-        asked = spec(script, **(FOUR | given))
         with pytest.raises(error) as refused:
-            sweep(store, asked, f"s{k}")
+            sweep(store, spec(script, **(FOUR | given)), f"s{k}")
         for text in texts:
             assert text in str(refused.value), (given, str(refused.value))
         assert "epoch 9 " not in str(refused.value), "only the last 20 lines are shown"
@@ -156,44 +149,36 @@ def test_a_wrong_reader_or_a_broken_script_costs_one_run(store: Store) -> None:
 
 def test_the_first_run_is_in_the_middle_and_says_what_it_gave(store: Store) -> None:
     told: list[str] = []
-    asked = spec(
-        'print("step 5 val_loss: %g" % lr)', lr=[1, 2, 3], weight_decay=[1, 2, 3], seeds=2, read="auto"
-    )
+    three: dict[str, Any] = {"lr": [1, 2, 3], "weight_decay": [1, 2, 3], "seeds": 2}
+    asked = spec('print("step 5 val_loss: %g" % lr)', **three, read="auto")
     execution = CommandExecution(asked, Path("runs"), runs=18, tell=told.append)
     packs = execution.plan({seed: list(asked.lattice.cells()) for seed in (0, 1)})
     first = packs[0]
     assert (first.cells[0].lr, first.cells[0].weight_decay, first.seed) == (2, 2, 0)
-    assert len(set(packs)) == 18
-    assert all(isinstance(pack, Pack) and len(pack.cells) == 1 for pack in packs)
+    assert [len(pack.cells) for pack in {*packs}] == [1] * 18
     list(execution.train(asked.optimizer, packs[:2]))
     (text,) = told
-    assert text.startswith("val_loss 2 at step 5 from stdout, 1 point; ")
-    assert "; 18 runs, 1 at a time: about " in text
+    assert re.match("val_loss 2 at step 5 from stdout, 1 point; .*; 18 runs, 1 at a time: about ", text)
 
 
-def test_a_run_out_of_time_is_ended_with_all_that_it_started(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_out_of_time_ends_with_all_its_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "ATTEMPTS", 1)
-    script = """
-import subprocess
+    script = """import subprocess
 print("val_loss: 1", flush=True)
-if lr > 0.01:
+if lr < 0.02:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     deaf = "trap '' TERM; sleep 300 & echo $! $$ > pids; wait"
     subprocess.Popen(["sh", "-c", deaf], start_new_session=True)
     time.sleep(300)
 """
     asked = spec(script, lr=[0.01, 0.02], weight_decay=[0.1], seeds=1, read="auto", timeout="1.5s", jobs=1)
-    begin(store, asked)
-    failed = sweep(store, asked)[-1]
+    (failed,) = (trial for trial in sweep(store, asked) if trial.cell.lr == 0.01)
     assert (failed.status, failed.detail) == (Status.FAILED, "it did not end within 1.5 s")
     assert_ended(Path("pids").read_text().split())
 
 
 def test_no_process_outlives_a_killed_or_interrupted_driver() -> None:
-    script = """
-import subprocess
+    script = """import subprocess
 inner = subprocess.Popen(["sleep", "300"])
 other = subprocess.Popen(["sleep", "300"], start_new_session=True)
 with open("pids.part", "w") as file:
@@ -202,10 +187,8 @@ os.rename("pids.part", "pids")
 time.sleep(300)
 """
     Path("script.py").write_text(HEAD + script)
-    words = ["grid", "--run", RUN, "-o", "adam", "--lr", "0.1", "--wd", "0.1", "--seeds", "1"]
-    code = "from lrwd_sweep.cli import main; main()"
+    command = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *GRID]
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        command = [sys.executable, "-c", code, *words]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
             while driver.poll() is None and not Path("pids").exists():
                 time.sleep(0.02)
@@ -225,11 +208,10 @@ def test_a_study_knows_its_script_but_not_its_jobs(store: Store) -> None:
     sweep(store, spec('print("val_loss: 1")', **ONE, read="auto"))
     sweep(store, spec(**(ONE | {"seeds": 2}), read="auto", jobs=3, timeout="1h"))
     assert len(attempts()) == 2, "only the new seed ran"
-    with pytest.raises(SpecMismatch, match="code of script: "):
-        sweep(store, spec('print("val_loss: 2")', **ONE, read="auto"))
+    asked = spec('print("val_loss: 2")', **ONE, read="auto")
+    assert_raises("code of script: ", sweep, store, asked, error=SpecMismatch)
     asked = spec('print("val_loss: 1")\nopen("script.py", "a").write("# more")', **FOUR, read="auto")
-    with pytest.raises(UsageError, match="has changed since this sweep began"):
-        sweep(store, asked, "changing")
+    assert_raises("has changed since this sweep began", sweep, store, asked, "changing")
     assert len(store.trials("changing")) == 1
 
 
@@ -240,23 +222,21 @@ def test_a_shell_runs_what_a_shell_understands(store: Store) -> None:
 
 
 def test_what_cannot_run_is_refused(store: Store) -> None:
-    with pytest.raises(UsageError, match="2 runs at a time would write the same file"):
-        sweep(store, spec(run=f"{FAST} {{lr}} {{weight_decay}}", **ONE, read="json:r.json:val_loss", jobs=2))
-    with pytest.raises(UsageError, match="there is no program 'nothing-of-this-name'"):
-        sweep(store, spec(run="nothing-of-this-name {lr} {weight_decay}", **ONE))
+    same = spec(run=f"{FAST} {{lr}} {{weight_decay}}", **ONE, read="json:r.json:val_loss", jobs=2)
+    assert_raises("2 runs at a time would write the same file", sweep, store, same)
+    none = spec(run="nothing-of-this-name {lr} {weight_decay}", **ONE)
+    assert_raises("there is no program 'nothing-of-this-name'", sweep, store, none)
     for device, lanes, folder in (("cpu", None, None), ("auto", 3, None), ("auto", None, "x")):
-        with pytest.raises(UsageError, match="has no effect with run"):
-            Runner(store, device, lanes, DataFiles(folder), quiet=True).grid("s", spec("pass", **ONE))
+        runner = Runner(store, device, lanes, DataFiles(folder), quiet=True)
+        assert_raises("has no effect with run", runner.grid, "s", spec("pass", **ONE))
 
 
 def test_no_run_loads_torch() -> None:
     Path("script.py").write_text(HEAD + 'print("val_loss: 1")')
-    words = ["--run", RUN, "--read", "auto", "-o", "adam", "--lr", "0.1", "--wd", "0.1", "--seeds", "1"]
-    code = f"""
+    code = """
 import sys
 from lrwd_sweep.cli import app
-sys.argv = ["lrwd-sweep", "grid", *{words!r}]
 assert app.run() == 0
-assert not {{"torch", "torchvision", "sklearn", "numba"}} & sys.modules.keys()
+assert not {"torch", "torchvision", "sklearn", "numba"} & sys.modules.keys()
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code, *GRID, "--read", "auto"], check=True)

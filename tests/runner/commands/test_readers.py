@@ -1,5 +1,6 @@
 """The points of a run are read from what scripts print and write."""
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -19,26 +20,27 @@ def event(step: int, tag: str, value: float, *, tensor: bool = False) -> bytes:
     scalar = b"\x42" + bytes([len(inside)]) + inside if tensor else b"\x15" + number
     summary = b"\x0a" + bytes([len(tag)]) + tag.encode() + scalar
     summary = b"\x0a" + bytes([len(summary)]) + summary
-    message = b"\x09" + struct.pack("<d", 0.0) + b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)])
-    message += summary
+    time = b"\x09" + struct.pack("<d", 0.0)
+    message = time + b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)]) + summary
     return struct.pack("<QI", len(message), 0) + message + struct.pack("<I", 0)
 
 
-NANOGPT = """
-print("step 0: train loss 4.2, val loss 4.1")
-print("iter 0: loss 4.2, time 30.1ms, mfu -100.00%")
-print("step 250: train loss 2.5, val loss 2.75\\nsaving checkpoint to out", flush=True)
-"""
-NANOCHAT = """
-print("Step 00000 | Validation bpb: 3.2")
-print("step 00010/02000 (0.5%) | loss: 3.1 | lrm: 1.00 | dt: 12ms")
-print("Step 00250 | Validation bpb: 0.812345")
-"""
-TORCHTITAN = """
-print("\\x1b[31m[titan] step: 10  loss:  9.9  grad_norm: 1.2\\x1b[39m")
-print("\\x1b[32m[titan] validate step: 5  loss:  9.0  memory: 1.5GiB\\x1b[39m")
-print("\\x1b[32m[titan] validate step: 10  loss:  8.0123  memory: 1.5GiB\\x1b[39m")
-"""
+def writing(path: str, *lines: str) -> str:
+    """Return a script that writes lines into a file."""
+    text = "".join(f"{line}\n" for line in lines)
+    return f"os.makedirs(os.path.dirname({path}), exist_ok=True)\nopen({path}, 'w').write({text!r})\n"
+
+
+NANOGPT = '''print("""step 0: train loss 4.2, val loss 4.1
+iter 0: loss 4.2, time 30.1ms, mfu -100.00%
+step 250: train loss 2.5, val loss 2.75
+saving checkpoint to out""")'''
+NANOCHAT = '''print("""Step 00000 | Validation bpb: 3.2
+step 00010/02000 (0.5%) | loss: 3.1 | lrm: 1.00 | dt: 12ms
+Step 00250 | Validation bpb: 0.812345""")'''
+TORCHTITAN = '''print("""\x1b[31m[titan] step: 10  loss:  9.9  grad_norm: 1.2\x1b[39m
+\x1b[32m[titan] validate step: 5  loss:  9.0  memory: 1.5GiB\x1b[39m
+\x1b[32m[titan] validate step: 10  loss:  8.0123  memory: 1.5GiB\x1b[39m""")'''
 TRAINER = """
 def save(folder, log):
     os.makedirs(folder, exist_ok=True)
@@ -48,40 +50,25 @@ log = [{"epoch": 0.5, "step": 50, "loss": 3.0}, {"epoch": 0.5, "step": 50, "eval
 save(out + "/checkpoint-50", log)
 save(out, log + [{"epoch": 1.0, "step": 100, "eval_loss": 2.25}, {"step": 100, "train_runtime": 3.0}])
 """
-LIGHTNING = """
-os.makedirs(out + "/lightning_logs/version_0")
-with open(out + "/lightning_logs/version_0/metrics.csv", "w") as file:
-    file.write("epoch,step,train_loss,val_loss\\n0,49,1.5,\\n0,49,,1.25\\n1,99,1.0,\\n1,99,,0.75\\n")
-"""
-TIMM = """
-os.makedirs(out + "/run")
-with open(out + "/run/summary.csv", "w") as file:
-    file.write("epoch,train_loss,eval_loss,eval_top1\\n0,2.5,2.0,40.0\\n1,2.0,1.5,60.0\\n2,1.9,1.75,55.0\\n")
-"""
-OPEN_CLIP = """
-os.makedirs(out + "/run/checkpoints")
-with open(out + "/run/checkpoints/results.jsonl", "w") as file:
-    for epoch in (1, 2):
-        file.write(json.dumps({"epoch": epoch, "clip_val_loss": 4.0 / epoch, "name": "run"}) + "\\n")
-"""
-RESULT = """
-with open(os.environ["LRWD_RESULT"], "w") as file:
-    for step in (1, 2, 3):
-        file.write(json.dumps({"step": step, "val_loss": 1 / step, "train_loss": 0.5 / step}) + "\\n")
-print("val_loss: 99")
-"""
-DOCUMENT = """
-with open(os.environ["LRWD_RESULT"], "w") as file:
-    json.dump({"val_loss": 0.25, "acc": 0.5, "note": "no number"}, file)
-"""
-EVENTS = """
-import shutil
-shutil.copy("events.out", out + "/events.out.tfevents.1")
-"""
-NESTED = """
-runs = [{"step": 1, "eval": {"loss": 3.0}}, {"step": 2, "eval": {"loss": 2.0}}]
-json.dump({"runs": runs}, open(out + "/r.json", "w"))
-"""
+LIGHTNING = writing(
+    'out + "/lightning_logs/version_0/metrics.csv"',
+    *("epoch,step,train_loss,val_loss", "0,49,1.5,", "0,49,,1.25", "1,99,1.0,", "1,99,,0.75"),
+)
+TIMM = writing(
+    'out + "/run/summary.csv"',
+    *("epoch,train_loss,eval_loss,eval_top1", "0,2.5,2.0,40.0", "1,2.0,1.5,60.0", "2,1.9,1.75,55.0"),
+)
+OPEN_CLIP = writing(
+    'out + "/run/checkpoints/results.jsonl"',
+    *(json.dumps({"epoch": k, "clip_val_loss": 4.0 / k, "name": "run"}) for k in (1, 2)),
+)
+RESULT = 'os.environ["LRWD_RESULT"]'
+LINES = [json.dumps({"step": k, "val_loss": 1 / k, "train_loss": 0.5 / k}) for k in (1, 2, 3)]
+STEPS = writing(RESULT, *LINES) + 'print("val_loss: 99")'
+DOCUMENT = writing(RESULT, json.dumps({"val_loss": 0.25, "acc": 0.5, "note": "no number"}))
+EVENTS = 'import shutil; shutil.copy("events.out", out + "/events.out.tfevents.1")'
+EVALUATED = [{"step": 1, "eval": {"loss": 3.0}}, {"step": 2, "eval": {"loss": 2.0}}]
+NESTED = writing('out + "/r.json"', json.dumps({"runs": EVALUATED}))
 CLOCK = 'print("[epoch 3] it took 12:30:01, v1.2: 3, val_loss=1e-3.")'
 PAIRS = 'print("epoch: 3, val_loss: 1e-1"); print("epoch=4 val_loss=.5")'
 BEST = {"take": "best"}
@@ -109,8 +96,8 @@ READ: list[tuple[str, str, dict[str, Any], float, tuple[float, ...], str]] = [
     ("TensorBoard", EVENTS, {"read": "tb:events.*:val/loss"}, 1.5, (1, 2), "step"),
     ("TensorFlow's", EVENTS, {"read": "tb:events.*:tf"}, 0.5, (3,), "step"),
     ("nested JSON", NESTED, {"read": "json:r.json:eval.loss"}, 2.0, (1, 2), "step"),
-    ("lines of the result", RESULT, {}, 1 / 3, (1, 2, 3), "step"),
-    ("the result before --read", RESULT, {"read": "auto"}, 1 / 3, (1, 2, 3), "step"),
+    ("lines of the result", STEPS, {}, 1 / 3, (1, 2, 3), "step"),
+    ("the result before --read", STEPS, {"read": "auto"}, 1 / 3, (1, 2, 3), "step"),
     ("a document as result", DOCUMENT, {}, 0.25, (), ""),
     ("a prefix", 'print("10:00:01 INFO Validation-loss: 3.5.")', {"read": "auto"}, 3.5, (), ""),
     ("other numbers", CLOCK, {"read": "auto"}, 1e-3, (3,), "epoch"),

@@ -3,13 +3,10 @@
 import sqlite3
 import warnings
 from contextlib import closing
-from math import isnan, nan
+from functools import partial
+from math import inf
 from pathlib import Path
 
-RUNS = (
-    *((0.1, 0.01, 0.5, "done"), (0.1, 0.02, 0.4, "done")),
-    *((0.2, 0.01, 9.0, "stopped"), (0.2, 0.02, nan, "diverged")),
-)
 FILES = Path(__file__).with_name("tools.txt")  # each after a line with its name
 
 
@@ -36,20 +33,17 @@ def write_optuna(root: Path) -> None:
         "optim.weight_decay": CategoricalDistribution([0.02, 0.01]),
         "depth": IntDistribution(1, 9),
     }
-    states = {"stopped": TrialState.PRUNED}
+    create = partial(create_trial, distributions=box, user_attrs={"note": "first"})
     with warnings.catch_warnings(action="ignore"):
         journal = optuna.storages.JournalStorage(JournalFileBackend(str(root / "journal.log")))
     for storage in (f"sqlite:///{root}/optuna.db", journal):
         one = optuna.create_study(storage=storage, study_name="one", direction="maximize")
-        for lr, wd, value, end in RUNS:
-            trial = create_trial(
-                state=states.get(end, TrialState.COMPLETE),
-                value=float("inf") if isnan(value) else value,
-                params={"optim.lr": lr, "optim.weight_decay": wd, "depth": 3 if end == "done" else 4},
-                distributions=box,
-                user_attrs={"note": "first"},
-            )
-            one.add_trial(trial)
+        for lr, wd, value, depth, state in (
+            *((0.1, 0.01, 0.5, 3, TrialState.COMPLETE), (0.1, 0.02, 0.4, 3, TrialState.COMPLETE)),
+            *((0.2, 0.01, 9.0, 4, TrialState.PRUNED), (0.2, 0.02, inf, 4, TrialState.COMPLETE)),
+        ):
+            params = {"optim.lr": lr, "optim.weight_decay": wd, "depth": depth}
+            one.add_trial(create(state=state, value=value, params=params))
         one.enqueue_trial({"optim.lr": 0.5})
         sampler = optuna.samplers.RandomSampler(seed=0)
         two = optuna.create_study(storage=storage, study_name="two", sampler=sampler)

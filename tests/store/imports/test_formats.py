@@ -18,20 +18,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.result import result
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.store.imports import (
-    ImportedStudy,
-    ImportedSweep,
-    ImportSource,
-    format_of,
-    read_table,
-    to_study,
-)
+from lrwd_sweep.store import imports
 from lrwd_sweep.store.imports.extent import merged_rates
+from tests.refusal import assert_raises
 from tests.store.imports import stubs
 from tests.store.sample import read_sweep
 
@@ -39,7 +32,7 @@ ONE = [("study", "one")]
 EXPECTED = {Cell(0.1, 0.01): 0.5, Cell(0.1, 0.02): 0.4, Cell(0.2, 0.02): None}  # None: diverged
 
 
-def check(found: ImportedSweep, label: object, unit: str | None = None) -> None:
+def check(found: imports.ImportedSweep, label: object, unit: str | None = None) -> None:
     """Check the runs, and the learning curve of the first with its steps if the source has curves."""
     trials = [*found.trials]
     assert {trial.cell: trial.metrics.get(found.metric) for trial in trials} == EXPECTED, label
@@ -49,20 +42,18 @@ def check(found: ImportedSweep, label: object, unit: str | None = None) -> None:
     if unit is not None:
         curves = dict(trials[0].curves)
         assert curves.pop(found.metric) == (2.5, 1.5, 0.5), label
-        assert [(name, len(values), sorted(values) == [*values]) for name, values in curves.items()] == [
-            (unit, 3, True)
-        ] * bool(unit), label
+        steps = {name: (len(values), sorted(values) == [*values]) for name, values in curves.items()}
+        assert steps == ({unit: (3, True)} if unit else {}), label
 
 
-def first(found: ImportedSweep) -> float:
+def first(found: imports.ImportedSweep) -> float:
     return next(iter(found.trials)).metrics[found.metric]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sweep of every tool."""
-    root = tmp_path_factory.mktemp("tools")
-    stubs.write(root)
+    stubs.write(root := tmp_path_factory.mktemp("tools"))
     return root
 
 
@@ -70,26 +61,23 @@ def test_both_storages_of_optuna(root: Path, tmp_path: Path) -> None:
     tables = []
     for name in ("optuna.db", "journal.log"):
         path = root / name
-        assert format_of(ImportSource(str(path))) == "optuna", name
+        assert imports.format_of(imports.ImportSource(str(path))) == "optuna", name
         found = read_sweep(path, where=ONE)
         check(found, name)
         assert found.context.direction is Direction.MAXIMIZE, name
-        assert "lr × weight_decay is not all" in found.notes[-1], name
-        assert "one more hyperparameter varies (depth)" in found.notes[-1], name
-        with pytest.raises(UsageError, match=r"2 studies \('one', 'two'\); choose one as where='study=one'"):
-            read_sweep(path)
-        tables.append(read_table([ImportSource(str(path))]))
+        for text in ("lr × weight_decay is not all", "one more hyperparameter varies (depth)"):
+            assert text in found.notes[-1], name
+        assert_raises(r"2 studies \('one', 'two'\); choose one as where='study=one'", read_sweep, path)
+        tables.append(imports.read_table([imports.ImportSource(str(path))]))
     database, journal = tables
     assert database.header == journal.header
     assert np.array_equal(database.texts, journal.texts)
-    states = Counter(database.columns()["state"])
-    assert states == {"COMPLETE": 5, "PRUNED": 1, "RUNNING": 1, "WAITING": 1}
-    path = tmp_path / "journal.log"
-    path.write_text((root / "journal.log").read_text() + '{"op_code": 4, "wor')
+    states = {"COMPLETE": 5, "PRUNED": 1, "RUNNING": 1, "WAITING": 1}
+    assert Counter(database.columns()["state"]) == states
+    (path := tmp_path / "journal.log").write_text((root / "journal.log").read_text() + '{"op_code": 4, "wor')
     check(read_sweep(path, where=ONE), "the last line was cut off")
     path.write_text('{"op_code": 0, "study_name": "a", "directions": [1]}\nnot JSON\n{"op_code": 1}\n')
-    with pytest.raises(UsageError, match="line 2 is not an entry"):
-        read_sweep(path)
+    assert_raises("line 2 is not an entry", read_sweep, path)
 
 
 def test_paths_of_the_tools(root: Path) -> None:
@@ -119,21 +107,19 @@ def test_charts_and_tables_of_wandb(root: Path, tmp_path: Path) -> None:
         (r"a\1_b\2", "a{lr}_b{weight_decay}"),
     ):
         path.write_text(re.sub("lr([0-9.]+)_wd([0-9.]+)_s0", form, (root / path.name).read_text()))
-        assert format_of(ImportSource(str(path))) == "wandb", form
+        assert imports.format_of(imports.ImportSource(str(path))) == "wandb", form
         found = read_sweep(path, template)
         check(found, form, "step")
         assert found.context.higher == "column 'val_acc'", form
         assert first(read_sweep(path, template, best=True)) == 0.5
         assert first(read_sweep(path, template, best=True, maximize=True)) == 2.5
-    with pytest.raises(UsageError, match=r"run 'a0.1_b0.01' holds no lr=… .* from='lr\{lr\}_wd"):
-        read_sweep(path)
-    with pytest.raises(UsageError, match="does not fit x"):
-        read_sweep(path, "x{lr}")
+    assert_raises(r"run 'a0.1_b0.01' holds no lr=… .* from='lr\{lr\}_wd", read_sweep, path)
+    assert_raises("does not fit x", read_sweep, path, "x{lr}")
 
 
 def test_both_stores_of_mlflow(root: Path) -> None:
     for source in (root / "mlruns", root / "mlruns/1", root / "mlflow.db", f"sqlite:///{root}/mlflow.db"):
-        assert format_of(ImportSource(str(source))) == "mlflow", source
+        assert imports.format_of(imports.ImportSource(str(source))) == "mlflow", source
         found = read_sweep(source, metric="val_loss")
         check(found, source, "step")
         assert "left out, as they only group others: 1 run" in found.notes, source
@@ -161,12 +147,9 @@ def test_csv_dialects_give_the_same_trials(tmp_path: Path) -> None:
         file.write_bytes(text.encode())
         assert [*read_sweep(file).trials] == TRIALS, text
     file.write_bytes(GOOD.encode("utf-16"))
-    for path, fault in (
-        (file, "byte 0 is not UTF-8; save the file as UTF-8 CSV"),
-        *((tmp_path / "no", "No such file"), (tmp_path, "is a directory")),
-    ):
-        with pytest.raises(UsageError, match=fault):
-            read_sweep(path)
+    assert_raises("byte 0 is not UTF-8; save the file as UTF-8 CSV", read_sweep, file)
+    assert_raises("No such file", read_sweep, tmp_path / "no")
+    assert_raises("is a directory", read_sweep, tmp_path)
 
 
 @given(st.data())
@@ -178,39 +161,31 @@ def test_written_trials_are_read_without_loss(
     lattice = Lattice(*map(tuple, axes))
     assume(not any(merged_rates(dict.fromkeys(axis, 1)) for axis in (lattice.lr, lattice.weight_decay)))
     trials, out = [], io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["lr", "weight_decay", "seed", "value", "status", "extra"])
-    for cell in lattice.cells():
-        for seed in (-3, 2**40):
-            status = data.draw(st.sampled_from(Status))
-            names = ("value", "extra") if status is Status.COMPLETE else ()
-            metrics = {name: data.draw(finite) for name in names}
-            trials.append(Trial(cell, seed, status, metrics))
-            value, extra = metrics.get("value", ""), metrics.get("extra", "")
-            writer.writerow([cell.lr, cell.weight_decay, seed, value, status, extra])
+    writer = csv.DictWriter(out, ["lr", "weight_decay", "seed", "value", "status", "extra"])
+    writer.writeheader()
+    for cell, seed in itertools.product(lattice.cells(), (-3, 2**40)):
+        status = data.draw(st.sampled_from(Status))
+        names = ("value", "extra") if status is Status.COMPLETE else ()
+        metrics = {name: data.draw(finite) for name in names}
+        trials.append(Trial(cell, seed, status, metrics))
+        lane = {"lr": cell.lr, "weight_decay": cell.weight_decay, "seed": seed, "status": status}
+        writer.writerow(lane | metrics)
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     path.write_text(out.getvalue())
     assert [*read_sweep(path).trials] == trials
 
 
-Rows = list[dict[str, Any]]
-
-
-def study(path: Path, rows: Rows, optimizer: str = "adam", **options: Any) -> ImportedStudy:
+def study(path: Path, rows: object, optimizer: str = "adam", **options: Any) -> imports.ImportedStudy:
     (path / "runs.json").write_text(json.dumps(rows))
-    return to_study(read_sweep(path / "runs.json"), optimizer, **options)
+    return imports.to_study(read_sweep(path / "runs.json"), optimizer, **options)
 
 
 def test_points_of_a_search_are_scattered(tmp_path: Path) -> None:
     draw = random.Random(0)
-    rows: Rows = [
-        {
-            "lr": 10 ** draw.uniform(-4, -1),
-            "weight_decay": 10 ** draw.uniform(-3, 0),
-            "value": k,
-            "state": {3: "FAIL", 4: "PRUNED"}.get(k, "COMPLETE"),
-            "params": {"depth": k % 3, "name": "ab"[k % 2], "fixed": 7},
-        }
+    rows: list[dict[str, Any]] = [
+        {"lr": 10 ** draw.uniform(-4, -1), "weight_decay": 10 ** draw.uniform(-3, 0), "value": k}
+        | {"state": {3: "FAIL", 4: "PRUNED"}.get(k, "COMPLETE")}
+        | {"params": {"depth": k % 3, "name": "ab"[k % 2], "fixed": 7}}
         for k in range(40)
     ]
     found = study(tmp_path, rows)
@@ -218,13 +193,11 @@ def test_points_of_a_search_are_scattered(tmp_path: Path) -> None:
     assert spec.scattered
     assert StudySpec.from_dict(spec.to_dict()) == spec == spec.extended(spec)
     assert {*trials[0].metrics} == {"value"}  # hyperparameters are no metrics
-    assert (len(trials), {trial.status for trial in trials}) == (38, {Status.COMPLETE})
+    assert [trial.status for trial in trials] == [Status.COMPLETE] * 38
     assert (len(spec.lattice.lr), len(spec.lattice.weight_decay)) == (4, 4)
     points = "not a lattice: 38 scattered points, as of a search, averaged on 4 × 4 cells"
-    for note, text in zip(
-        found.notes, (points, "1 FAIL, 1 PRUNED left out", "(params.depth, params.name)"), strict=True
-    ):
-        assert text in note
+    told = points, "1 FAIL, 1 PRUNED left out", "(params.depth, params.name)"
+    assert all(text in note for note, text in zip(found.notes, told, strict=True)), found.notes
     shown = result("x", spec, "", trials)
     assert shown.best == Cell(rows[0]["lr"], rows[0]["weight_decay"])  # the point itself
     assert shown.surface.counts()["cells"] == 16
