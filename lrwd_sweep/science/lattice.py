@@ -117,7 +117,7 @@ def parse_value(text: str, axis: str) -> float:
         value = 2.0 ** float(power[1]) if power else plain_float(text)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{arg(axis, text)} is not a number; write 1e-3, 0.01 or a power of two such as 2^-7.5"
+            f"{arg(axis, text)} is not a number; write 1e-3, 0.01 or 2^-7.5, and a range as 2^-8:2^-4"
         ) from None
     if not math.isfinite(value) or value < 0 or (value == 0 and (axis == "lr" or power)):
         remedy = "use values above 0" + (
