@@ -23,7 +23,7 @@ _NUMBER = (  # not the beginning of another, such as 1 of 1,5
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PAIR = re.compile(
-    rf"(?<![\w.])([A-Za-z][\w/.@-]*(?: [A-Za-z][\w/.@-]*)?)[\"']?\s*[:=]\s*({_NUMBER})", re.IGNORECASE
+    rf"(?<![\w.])([A-Za-z][\w/.@-]*+(?: [A-Za-z][\w/.@-]*+)?+)[\"']?\s*[:=]\s*({_NUMBER})", re.IGNORECASE
 )
 _COUNT = re.compile(r"\b(step|iteration|iter|epoch)\s*[:=]?\s*(\d+)(?!,?\d)", re.IGNORECASE)
 _NAMED = (  # lines of known scripts: nanoGPT, nanochat, torchtitan
