@@ -254,7 +254,7 @@ def _alike(name: str) -> str:
 
 def _text(path: str) -> str:
     with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        return Path(path).read_text(encoding="utf-8-sig", errors="replace")
     return ""
 
 
