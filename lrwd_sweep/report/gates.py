@@ -301,7 +301,7 @@ def read_earlier_report(path: Path) -> EarlierReport:
     """Read a JSON report of schema_version 1 or 2. Raises UsageError naming the file and the remedy."""
     file, remedy = arg("baseline", str(path)), "name a file that report --format json wrote"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        document = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; {remedy}") from None
     except (ValueError, RecursionError):

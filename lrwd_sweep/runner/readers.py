@@ -18,12 +18,14 @@ from typing import Any
 from lrwd_sweep.science.trial import says_higher, says_lower
 from lrwd_sweep.spec.user_command import AUTO, STEPS, Command
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
+_NUMBER = (  # not the beginning of another, such as 1 of 1,5
+    r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)(?!\w|[.,]\d)"
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PAIR = re.compile(
-    rf"(?<![\w.])([A-Za-z][\w/.@-]*(?: [A-Za-z][\w/.@-]*)?)\s*[:=]\s*({_NUMBER})(?!\w|\.\d)", re.IGNORECASE
+    rf"(?<![\w.])([A-Za-z][\w/.@-]*+(?: [A-Za-z][\w/.@-]*+)?+)[\"']?\s*[:=]\s*({_NUMBER})", re.IGNORECASE
 )
-_COUNT = re.compile(r"\b(step|iteration|iter|epoch)\s*[:=]?\s*(\d+)", re.IGNORECASE)
+_COUNT = re.compile(r"\b(step|iteration|iter|epoch)\s*[:=]?\s*(\d+)(?!,?\d)", re.IGNORECASE)
 _NAMED = (  # lines of known scripts: nanoGPT, nanochat, torchtitan
     re.compile(
         rf"^step (?P<step>\d+): train loss (?P<train_loss>{_NUMBER}), val loss (?P<val_loss>{_NUMBER})"
@@ -252,7 +254,7 @@ def _alike(name: str) -> str:
 
 def _text(path: str) -> str:
     with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        return Path(path).read_text(encoding="utf-8-sig", errors="replace")
     return ""
 
 
@@ -267,7 +269,7 @@ def _number(value: object) -> float | None:
 
 
 def _pairs(line: str) -> Record:
-    """Read a line of a known script, or all its `key: value`."""
+    """Read a line of a known script, or all its `key: value`, also of JSON."""
     for pattern in _NAMED:
         if found := pattern.search(line):
             return {name: float(text) for name, text in found.groupdict().items()}

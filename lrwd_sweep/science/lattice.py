@@ -94,8 +94,7 @@ class Timescales(tuple[float, ...]):
 
 
 _POWER = re.compile(r"2\^([+-]?\d+(?:\.\d+)?)\Z")
-
-
+_OR_RANGE = ", or a range as 2^-8:2^-4"
 _TAU = re.compile(r"(0,)?(?:tau|τ):(.*)", re.DOTALL)
 
 
@@ -110,14 +109,17 @@ def plain_float(text: str) -> float:
     return value
 
 
-def parse_value(text: str, axis: str) -> float:
-    """Read one value as an axis writes it, `1e-3` or `2^-7.5`. Raises UsageError that names `axis`."""
+def parse_value(text: str, axis: str, further: str = "") -> float:
+    """Read one value as an axis writes it, `1e-3` or `2^-7.5`. Raises UsageError that names `axis`.
+
+    `further` is what else may stand in its place.
+    """
     power = _POWER.match(text)
     try:
         value = 2.0 ** float(power[1]) if power else plain_float(text)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{arg(axis, text)} is not a number; write 1e-3, 0.01 or a power of two such as 2^-7.5"
+            f"{arg(axis, text)} is not a number; write 1e-3, 0.01 or a power of two such as 2^-7.5{further}"
         ) from None
     if not math.isfinite(value) or value < 0 or (value == 0 and (axis == "lr" or power)):
         remedy = "use values above 0" + (
@@ -189,7 +191,7 @@ def _listed(text: str, axis: str) -> tuple[float, ...]:
     values = [
         canonical(value)
         for item in items
-        for value in (_range(item, axis) if ":" in item else [parse_value(item, axis)])
+        for value in (_range(item, axis) if ":" in item else [parse_value(item, axis, _OR_RANGE)])
     ]
     if duplicates := sorted({value for value in values if values.count(value) > 1}):
         raise UsageError(f"{arg(axis, text)} names {duplicates[0]:g} twice; leave one out")

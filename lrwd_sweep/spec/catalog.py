@@ -276,9 +276,10 @@ def check_loss(name: str, target: str, data: str) -> None:
     if target in LOSSES.get(name, TARGETS):
         return
     *others, last = (known for known, targets in LOSSES.items() if target in targets)
+    change = "" if target in (FLOAT, MULTI_HOT) else "make these integers floats, or "
     raise UsageError(
-        f"{arg('loss', name)} is not for the {target} targets of {data}; choose {', '.join(others)} or "
-        f"{last}, or a function of outputs and targets"
+        f"{arg('loss', name)} is not for the {target} targets of {data}; {change}choose "
+        f"{', '.join(others)} or {last}, or a function of outputs and targets"
     )
 
 

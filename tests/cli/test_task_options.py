@@ -102,6 +102,10 @@ REGRESSION, HOT, EMBED = f"{_net('Net', 'numbers')} --loss mse", _net("Net", "ho
 REFUSED = (
     (_net("Net", "numbers"), "cross-entropy is not for the float targets of ./kinds.py:numbers; choose mse"),
     (HOT, "is not for the multi-hot targets of ./kinds.py:hot; choose mse, l1, huber or bce_with"),
+    (
+        f"{_net('Net', 'tokens')} --loss mse",
+        "targets of ./kinds.py:tokens; make these integers floats, or choose",
+    ),
     (f"{HOT} --loss bce", "unknown loss 'bce'; did you mean bce_with_logits?"),
     (f"{REGRESSION} --metric val_error", "; choose val_loss, val_r2, train_loss, train_r2"),
     (f"{REGRESSION} --metric val_r2 --minimize", "--minimize: a higher val_r2 is better; leave"),

@@ -56,6 +56,7 @@ REFUSED = {  # texts of a learning-rate axis by the complaint
     "'-1' is not a positive number": ["-1,1"],
     "is not a positive number": ["nan,1", "inf,1", "2^-5000,1"],
     "is not a number": ["2^5000,1", "ten,20", "1_0,20", "1e-400,1", "2^x:2^3"],
+    "a range as 2^-8:2^-4": ["2^-8..2^-4"],
     "names 1 twice": ["1,2,1.0000000000001", "2^-1:2^1,1"],
     "is reversed or unordered": ["2,1"],
     "is empty or reversed": ["2^-1:2^-3", "2^-1:2^-1"],

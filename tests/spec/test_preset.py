@@ -85,7 +85,7 @@ def test_an_empty_preset_is_the_default_task(tmp_path: Path) -> None:
     preset = read(tmp_path, "")
     assert (preset.name, preset.task, preset.seeds, preset.metric) == ("mine", Task(), 3, "val_loss")
     assert_raises("no axes for adamw; give lr and weight_decay$", preset.lattice, Optimizer.parse("adamw"))
-    spelled = read(tmp_path, '[axes."adamw:independent"]\nlr = "1e-3"\nwd = "0,0.2"\n')
+    spelled = read(tmp_path, '\ufeff[axes."adamw:independent"]\r\nlr = "1e-3"\nwd = "0,0.2"\n')
     assert spelled.lattice(Optimizer.parse("adamw")).weight_decay == (0.0, 0.2)
 
 

@@ -192,6 +192,9 @@ def _elsewhere(result: Result) -> Change:
     if cap is not None and np.isfinite(result.surface.values).any():
         why = f"every cell diverged or is {at_cap(result, result.surface)}"
         return Change(f"{why}: give another --cap, or train longer", result.spec, command=())
+    if all(trial.detail.startswith("the loss was not finite at step 0 ") for trial in result.trials):
+        why = "no loss was finite before the first step: check loss and data"
+        return Change(why, result.spec, command=())
     sides = ["lr:low", "lr:high"]
     why = f"no cell has a {result.surface.metric} better than chance: extend lr, or train longer"
     if (result.surface.lanes == CellStatus.DIVERGED.value).any():

@@ -200,6 +200,7 @@ class CommandExecution:
         if self.command.source[1] and not end.has_file:
             where = f"{arg('read', self.command.read)}, for which there was no file in {{out}} or here"
         ways = [arg("metric", "NAME"), arg("read", "auto"), arg("read", "stdout:REGEX")]
+        ways = [way for way in ways if way != arg("read", self.command.read)]
         remedy = "" if self.command.function else f"give {' or '.join(ways)}"
         return "; ".join(
             filter(None, [f"the first run ended without {self.spec.metric} in {where}", seen, remedy])

@@ -238,14 +238,14 @@ def _value(text: str) -> float:
 def _lr(text: str) -> float:
     value = number(text)
     if not 0 < value < math.inf:
-        raise ValueError("is not a learning rate; it must be positive and finite")
+        raise ValueError("is not a learning rate; it must be positive and finite, and no logarithm")
     return canonical(value)
 
 
 def _weight_decay(text: str) -> float:
     value = number(text)
     if not 0 <= value < math.inf:
-        raise ValueError("is not a weight decay; it must be finite and not negative")
+        raise ValueError("is not a weight decay; it must be finite and not negative, and no logarithm")
     return canonical(value)
 
 

@@ -272,6 +272,7 @@ def to_study(
             f"leave one out ({arg('columns')} direction=)"
         )
     found = _optimizer(optimizer, decay_rule, sweep.context.decay_rule)
+    sweep.context.refuse_other(found, optimizer)
     sweep, found = _in_fitting_convention(sweep, found)
     spec = StudySpec(
         Kind.IMPORT,

@@ -123,6 +123,12 @@ class _Trial:
     params: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def objectives(self) -> list[str]:
+        """The names of its study's values."""
+        count = len(self.directions)
+        return [f"values_{k}" for k in range(count)] if count > 1 else ["value"]
+
 
 def read_optuna(source: ImportSource) -> RunTable:
     """Read the trials of all studies. Parameters have their own names, whatever these are.
@@ -133,12 +139,10 @@ def read_optuna(source: ImportSource) -> RunTable:
     trials = _of_database(source) if in_database else _of_journal(source)
     if not trials:
         raise UsageError(f"{shown_name(source.name)}: there is no trial in it; name another file")
-    objectives = max(len(trial.directions) for trial in trials)
-    values = ["value"] if objectives == 1 else [f"values_{k}" for k in range(objectives)]
-    own = ["study", "state", *values]
     column = source.columns.get("value", "")
-    chosen = 0 if objectives == 1 else values.index(column) if column in values else None  # objective
-    if chosen is not None:
+    values = list(dict.fromkeys(name for trial in trials for name in trial.objectives))
+    own = ["study", "state", *sorted(values)]
+    if column in values or "value" in values:
         own.append("direction")
     params = {name: f"params.{name}" if name in own else name for trial in trials for name in trial.params}
     taken = {*own, *params.values()}
@@ -148,9 +152,10 @@ def read_optuna(source: ImportSource) -> RunTable:
     records = []
     for trial in trials:
         record = {"study": trial.study, "state": trial.state}
-        record |= {name: trial.values.get(k, "") for k, name in enumerate(values)}
-        if chosen is not None and chosen < len(trial.directions):
-            record["direction"] = trial.directions[chosen]
+        for k, name in enumerate(trial.objectives):
+            record[name] = trial.values.get(k, "")
+            if name in ("value", column):
+                record["direction"] = "".join(trial.directions[k : k + 1])
         record |= {params[name]: value for name, value in trial.params.items()}
         record |= {attributes[name]: value for name, value in trial.attributes.items()}
         records.append(record)

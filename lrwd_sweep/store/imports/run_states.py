@@ -14,8 +14,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lrwd_sweep.errors import arg, shown
-from lrwd_sweep.science.optimizer import DecayRule
+from lrwd_sweep.errors import UsageError, arg, shown
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.trial import Direction, says_higher
 from lrwd_sweep.store.imports.run_table import (
     PLAIN_NAMES,
@@ -229,6 +229,25 @@ class SweepContext:
     cap: float | None = None
     higher: str = ""  # the name or text by which higher is better
     columns: frozenset[str] = frozenset()  # columns that were read for this
+    optimizers: tuple[str, ...] = ()  # the names in the column of optimizers
+
+    def refuse_other(self, optimizer: Optimizer, given: str) -> None:
+        """Raise UsageError if the table names an optimizer of another family, or with the other kind of L2.
+
+        Names that are unknown here, and a label of the user's own, contradict nothing.
+        """
+        for word in self.optimizers:
+            try:
+                known = Optimizer.parse(word.rpartition(".")[2])
+            except UsageError:
+                continue
+            l2 = DecayRule.COUPLED in (known.rule, optimizer.rule) and known.rule is not optimizer.rule
+            if optimizer.family and (known.family is not optimizer.family or l2):
+                raise UsageError(
+                    f"{arg('optimizer', given)} contradicts the file, whose column optimizer holds "
+                    f"{shown(word)}; name that one, choose other runs with {arg('where')} optimizer=NAME, or "
+                    f"ignore the column with {arg('columns')} optimizer="
+                )
 
 
 def read_context(
@@ -264,7 +283,8 @@ def read_context(
             faults.append(_fault("cap", names, words, "one number"))
     read = {"decay_rule": rule, "direction": direction, "cap": cap}
     used = frozenset(names[name] for name, value in read.items() if value is not None)
-    return SweepContext(rule, direction, cap, columns=used), faults
+    optimizers = distinct(texts[names["optimizer"]]) if "optimizer" in names else ()
+    return SweepContext(rule, direction, cap, columns=used, optimizers=(*optimizers,)), faults
 
 
 def higher_is_better_source(metric: str, value: str, further: Columns) -> str:

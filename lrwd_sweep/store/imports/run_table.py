@@ -19,7 +19,7 @@ from lrwd_sweep.science.lattice import plain_float
 
 REQUIRED = ("lr", "weight_decay", "value")
 OF_A_RUN = (*REQUIRED, "seed", "detail")
-_KNOWN = (*OF_A_RUN, "status", "decay_rule", "direction", "cap")
+_KNOWN = (*OF_A_RUN, "status", "decay_rule", "direction", "cap", "optimizer")
 SHOWN_FAULTS = 10
 BLOCK = 10_000  # rows that are handled at once, so that a million need no memory besides their texts
 
@@ -149,8 +149,9 @@ class RunTable:
         taken = set(columns.values())
         names = {name: columns.get(name, "" if name in taken else name) for name in _KNOWN}
         names |= {name: columns.get(name) or self.find(name) or name for name in REQUIRED}
-        if "seed" not in columns and (seed := self.find("seed")) is not None and seed not in taken:
-            names["seed"] = seed
+        for name in ("seed", "optimizer"):
+            if name not in columns and (found := self.find(name)) is not None and found not in taken:
+                names[name] = found
         if "value" not in columns and names["value"] not in self.header and metric not in PLAIN_NAMES:
             names["value"] = self.find(metric) or names["value"]
         needed = {*REQUIRED, *(name for name, column in columns.items() if column)}

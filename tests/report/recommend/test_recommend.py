@@ -217,6 +217,10 @@ def test_study_in_which_nothing_counts_or_that_overfits_is_told_why() -> None:
     found = trained(lambda a, b: math.nan)
     assert "some diverged: extend lr downward" in only(found).why
     assert grown(found, only(found)) == {"lr downward"}
+    lost = [replace(trial, detail="the loss was not finite at step 0 of 9") for trial in found.trials]
+    assert only(result(found.name, found.spec, "", lost)) == Advice(
+        "no loss was finite before the first step: check loss and data"
+    )
     found = trained(lambda a, b: math.nan if a > 0 else 3.0)
     why = "every cell diverged or is at or above the cap of 2.5: give another --cap, or train longer"
     assert only(result(found.name, replace(found.spec, given_cap=2.5), "", found.trials)) == Advice(why)

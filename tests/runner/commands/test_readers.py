@@ -70,7 +70,8 @@ EVENTS = 'import shutil; shutil.copy("events.out", out + "/events.out.tfevents.1
 EVALUATED = [{"step": 1, "eval": {"loss": 3.0}}, {"step": 2, "eval": {"loss": 2.0}}]
 NESTED = writing('out + "/r.json"', json.dumps({"runs": EVALUATED}))
 CLOCK = 'print("[epoch 3] it took 12:30:01, v1.2: 3, val_loss=1e-3.")'
-PAIRS = 'print("epoch: 3, val_loss: 1e-1"); print("epoch=4 val_loss=.5")'
+PAIRS = 'print("epoch: 3, val_loss: 1e-1"); print("epoch=4 val_loss=.5, 1,5")'
+JSON = 'print("epoch 1,000: val_loss: 1,5"); print(json.dumps({"epoch": 2, "val_loss": 2.5}))'
 BEST = {"take": "best"}
 CLIP = "jsonl:{out}/run/checkpoints/results.jsonl:clip_val_loss"
 REGEX = r"stdout:step (?P<step>\d+): train loss (?P<train_loss>\S+), val loss (?P<value>\S+)"
@@ -102,6 +103,7 @@ READ: list[tuple[str, str, dict[str, Any], float, tuple[float, ...], str]] = [
     ("a prefix", 'print("10:00:01 INFO Validation-loss: 3.5.")', {"read": "auto"}, 3.5, (), ""),
     ("other numbers", CLOCK, {"read": "auto"}, 1e-3, (3,), "epoch"),
     ("key: value", PAIRS, {"read": "auto"}, 0.5, (3, 4), "epoch"),
+    ("JSON, not the 1 of 1,5", JSON, {"read": "auto"}, 2.5, (2,), "epoch"),
 ]  # fmt: skip
 
 

@@ -74,8 +74,10 @@ def test_both_storages_of_optuna(root: Path, tmp_path: Path) -> None:
     assert np.array_equal(database.texts, journal.texts)
     states = {"COMPLETE": 5, "PRUNED": 1, "RUNNING": 1, "WAITING": 1}
     assert Counter(database.columns()["state"]) == states
-    (path := tmp_path / "journal.log").write_text((root / "journal.log").read_text() + '{"op_code": 4, "wor')
-    check(read_sweep(path, where=ONE), "the last line was cut off")
+    path = tmp_path / "journal.log"
+    pareto = '{"op_code": 0, "study_name": "three", "directions": [1, 2]}\n{"op_code": 4, "study_id": 2}\n'
+    path.write_text((root / "journal.log").read_text() + pareto + '{"op_code": 4, "wor')
+    check(read_sweep(path, where=ONE), "a study of two objectives follows, and the last line was cut off")
     path.write_text('{"op_code": 0, "study_name": "a", "directions": [1]}\nnot JSON\n{"op_code": 1}\n')
     assert_raises("line 2 is not an entry", read_sweep, path)
 
