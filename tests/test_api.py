@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 import lrwd_sweep
-from lrwd_sweep import Comparison, LrwdError, Study
+from lrwd_sweep import Comparison, Study
 from lrwd_sweep.cli import app
 from lrwd_sweep.errors import NothingToReport, SpecMismatch, StoreError, UnknownName, UsageError
 from lrwd_sweep.report.result import comparison, result
@@ -23,15 +23,33 @@ from lrwd_sweep.report.trained_study import Best
 from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.optimizer import optimizer_names
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import Lane, Store, open_store
-from tests.api.conftest import NAME, TINY, stored, tiny
 from tests.refusal import assert_raises
 from tests.report.view.examples import study
 
+pytestmark = pytest.mark.usefixtures("folder")
+Patch = pytest.MonkeyPatch
+TINY: Any = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 2, "seeds": 2, "progress": False}
+NAME = "digits-mlp-norm-adamw-cosine-2ep-b64"
 
-def test_sweep_equals_the_command_line(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A tiny study, of a store that stays where it is."""
+    return tiny(storage=tmp_path_factory.mktemp("swept") / "here.db")
+
+
+def tiny(optimizer: str = "adamw", **others: Any) -> Study:
+    return lrwd_sweep.sweep(optimizer, **TINY | others)
+
+
+def stored(storage: str = "lrwd-sweep.db", name: str = NAME) -> list[Trial]:
+    with open_store(storage, write=False) as store:
+        return sorted(store.trials(name, curves=True), key=lambda trial: (trial.cell, trial.seed))
+
+
+def test_sweep_equals_the_command_line(monkeypatch: Patch, capfd: pytest.CaptureFixture[str]) -> None:
     tiny(progress=True)
     told = capfd.readouterr()
     assert (told.out, "trained 8 runs" in told.err) == ("", True)
@@ -45,8 +63,8 @@ def test_sweep_equals_the_command_line(
     assert stored() == stored("other.db")
 
 
-def test_a_larger_call_extends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.db"
+def test_a_larger_call_extends_the_study(folder: Path, monkeypatch: Patch) -> None:
+    path = folder / "a.db"
     first = tiny(storage=path)
     monkeypatch.setenv("LRWD_STORAGE", str(path))
     more = tiny(weight_decay=[0.001, 0.01, 0.1], seeds=3).frame
@@ -54,14 +72,14 @@ def test_a_larger_call_extends_the_study(tmp_path: Path, monkeypatch: pytest.Mon
     assert more.merge(first.frame[["lr", "weight_decay", "seed"]]).equals(first.frame)  # not a bit differs
     for storage in (str(path), f"sqlite:///{path}", None):
         assert [found.name for found in lrwd_sweep.studies(storage)] == [NAME]
-    assert [*tmp_path.iterdir()] == [path]
+    assert [*folder.iterdir()] == [path]
     assert_raises(r"epochs: 2, 3.*study_name$", tiny, error=SpecMismatch, study_name=NAME, epochs=3)
-    (tmp_path / "else").mkdir()
-    monkeypatch.chdir(tmp_path / "else")
+    Path("else").mkdir()
+    monkeypatch.chdir("else")
     assert len(first.curves()) == 2 * len(more)  # from the store that it was read from
 
 
-def test_a_preset_says_what_a_call_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_says_what_a_call_leaves_open(monkeypatch: Patch) -> None:
     monkeypatch.setattr(StudyLoop, "grid", lambda loop: None)
     Path("mine.toml").write_text('like = "digits"\nvariants = ["sgd"]\n[training]\nepochs = 3\n')
     found = lrwd_sweep.sweep(preset="mine.toml", seeds=5, progress=False)
@@ -87,10 +105,7 @@ def test_a_sweep_in_any_thread_leaves_the_settings_of_torch() -> None:
 
 @pytest.fixture
 def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Raise a signal when the first pack is stored; put its number into the list.
-
-    SIGINT raises KeyboardInterrupt, even if the process that runs the tests ignores it.
-    """
+    """Raise a signal when the first pack is stored; put its number into the list."""
     add, numbers = Store.add_trials, list[int]()
 
     def add_and_signal(*given: Any) -> list[Lane]:
@@ -101,34 +116,31 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(Store, "add_trials", add_and_signal)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even if the tests' process ignores it
     yield numbers
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:
-    interrupting.append(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="the work so far is kept; the same call continues"):
-        tiny(max_lanes=1)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    kept = stored()
-    assert 0 < len(kept) < 8
-    tiny(max_lanes=1)
-    tiny(max_lanes=1, storage="whole.db")
-    assert [trial for trial in stored() if trial in kept] == kept
-    assert stored() == stored("whole.db")
+def test_a_signal_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:
+    said = "the work so far is kept; the same call continues"
 
-
-def test_sigterm_does_what_the_program_around_has_it_do(interrupting: list[int]) -> None:
-    def end(number: int, _: object) -> None:
-        raise ZeroDivisionError(number)
+    def end(*_: object) -> None:  # as the program around has it
+        raise ZeroDivisionError(said)
 
     signal.signal(signal.SIGTERM, end)
-    interrupting.append(signal.SIGTERM)
-    with pytest.raises(ZeroDivisionError):
-        tiny(max_lanes=1)
-    assert 0 < len(stored()) < 8
+    tiny(max_lanes=1, storage="whole.db")
+    for number, error in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, ZeroDivisionError)):
+        before, store = signal.getsignal(number), f"{number}.db"
+        interrupting.append(number)
+        with pytest.raises(error, match=said):
+            tiny(max_lanes=1, storage=store)
+        assert signal.getsignal(number) is before
+        kept = stored(store)
+        assert 0 < len(kept) < 8
+        tiny(max_lanes=1, storage=store)
+        assert [trial for trial in stored(store) if trial in kept] == kept
+        assert stored(store) == stored("whole.db")
 
 
 def test_an_interrupted_comparison_is_remembered_as_one(interrupting: list[int]) -> None:
@@ -166,19 +178,15 @@ def test_every_call_reads_user_data_once() -> None:
 
 
 def search(trials: int) -> Study:
-    return lrwd_sweep.tpe(
-        trials=trials, **TINY | {"lr": "2^-7:2^-3", "weight_decay": "2^-7:2^-3", "epochs": 1}
-    )
+    axis = "2^-7:2^-3"
+    return lrwd_sweep.tpe(trials=trials, **TINY | {"lr": axis, "weight_decay": axis, "epochs": 1})
 
 
-def test_tpe_equals_the_command_line_and_continues(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_tpe_equals_the_command_line_and_continues(monkeypatch: Patch) -> None:
     first, found = search(4).frame, search(6)
     options = "--lr 2^-7:2^-3 --wd 2^-7:2^-3 --epochs 1 --seeds 2 --storage other.db"
-    for trials in (4, 6):
-        words = ["lrwd-sweep", "tpe", "--trials", str(trials), *options.split()]
-        monkeypatch.setattr(sys, "argv", words)
+    for trials in ("4", "6"):
+        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", "tpe", "--trials", trials, *options.split()])
         assert app.run() == 0
     assert len(stored(name=found.name)) == 12
     assert stored(name=found.name) == stored("other.db", found.name)
@@ -203,13 +211,11 @@ def test_frame_surface_and_best_cell_are_what_the_store_holds(swept: Study) -> N
         assert curves[name].tolist() == [value for trial in trials for value in trial.curves[name]]
     means = frame.groupby(["lr", "weight_decay"])["val_loss"].mean()
     np.testing.assert_allclose(swept.surface.mean.ravel(), means, rtol=1e-14)
-    best = swept.best
-    assert_type(best, Best | None)
-    assert best is not None
+    assert_type(swept.best, Best | None)
+    best: Any = swept.best
     assert (best.lr, best.weight_decay) == means.idxmin()
     assert best.value == pytest.approx(means.min(), rel=1e-14)
-    assert best.sem is not None
-    assert best.test_value is not None
+    assert None not in (best.sem, best.test_value)
 
 
 def test_a_study_shows_itself_everywhere_also_without_a_value(swept: Study) -> None:
@@ -240,13 +246,9 @@ def test_a_comparison_is_that_of_the_results() -> None:
     assert found.verdict.split()[0] in str(found)
     assert found._repr_html_().count(": values to use") == 2
     assert Comparison(*(lrwd_sweep.load(one.name) for one in (a, b))).differences == found.differences
-
-
-def test_a_comparison_needs_different_studies(swept: Study) -> None:
-    names: Any
     for names in (["adam"], "adam", ["adam", "adam"]):
         assert_raises("two or more different optimizers", lrwd_sweep.compare, names)
-    for studies in ((), (swept, swept)):
+    for studies in ((), (a, a)):
         assert_raises("different studies", Comparison, *studies)
 
 
@@ -262,17 +264,16 @@ def test_the_package_loads_nothing_heavy_and_a_study_is_read_without_torch(swept
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
-    modules = {path.stem for path in Path(lrwd_sweep.__file__).parent.iterdir()}
-    assert not modules & set(lrwd_sweep.__all__)  # whose import would take the place of the name
-    for name in lrwd_sweep.__all__:
-        assert getattr(lrwd_sweep, name).__name__ == name
-        assert name in dir(lrwd_sweep)
+    modules, public = {path.stem for path in Path(lrwd_sweep.__file__).parent.iterdir()}, lrwd_sweep.__all__
+    assert not modules & {*public}  # whose import would take the place of the name
+    assert [getattr(lrwd_sweep, name).__name__ for name in public] == public
+    assert {*public} <= {*dir(lrwd_sweep)}
     with pytest.raises(AttributeError, match="'lrwd_sweep' has no attribute 'sweeps'"):
         lrwd_sweep.sweeps  # noqa: B018
 
 
 def test_a_mistake_is_one_line_that_names_the_keyword() -> None:
-    cases: list[tuple[dict[str, Any], type[LrwdError], str]] = [
+    cases: Any = [
         ({"epoch": 3}, UnknownName, "unknown keyword 'epoch'; did you mean epochs?"),
         ({"optimizer": 3}, UsageError, "^optimizer=3 is not text"),
         ({"batch_size": 1}, UsageError, "^batch_size=1 is not a whole number of at least 2"),
@@ -293,9 +294,6 @@ def test_a_mistake_is_one_line_that_names_the_keyword() -> None:
     assert_raises("^shard='1/2' divides a lattice", lrwd_sweep.tpe, shard="1/2")
     assert_raises("^trials=0 is not a whole number", lrwd_sweep.tpe, trials=0)
     assert not Path("lrwd-sweep.db").exists()
-
-
-def test_a_study_that_is_not_there_names_the_near_one() -> None:
     assert_raises("lrwd-sweep compare", lrwd_sweep.load, NAME, error=NothingToReport)
     tiny(study_name="mine")
     assert_raises("did you mean mine", lrwd_sweep.load, "mien", error=UnknownName)
