@@ -2,8 +2,8 @@
 
 An earlier version wrote those in `tests/former`, each by the commands above its name below; the first of
 `unfinished` was interrupted by SIGINT after its first pack. They stand for what users of that version have on
-disk: they are not made again. The output of READ is next to them; the CSV of `--storage whole.db` in
-`unfinished.json` is that of uninterrupted
+disk: they are not made again. Their JSON files hold commands and what these printed then, and the CSV of
+studies that were not interrupted (`--storage whole.db`).
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.report.view.schema import faults
 from tests.store.sample import rewrite_spec
 
 HERE = Path(__file__).parent / "former"
-STORE = "lrwd-sweep.db"
+STORE, WHOLE = "lrwd-sweep.db", "--storage whole.db"
 
 # lattices: LATTICES. unfinished: GRID, TPE --trials 5, USER --lr 2^-6,2^-4. options: OPTIONS, IMAGES, IMPORT.
 LATTICES = "compare adam adamw --lr 2^-6:2^-2 --wd 2^-10,2^-8,2^-6,2^-4,2^-2 --seeds 3 --epochs 4"
@@ -53,38 +53,14 @@ IMAGES = (
     "--augment crop-flip --batch-size 16 --no-decay bias --optimizer adam --lr 2^-6,2^-4 --wd 2^-8,2^-6 "
     "--seeds 2 --epochs 2"
 )
-IMPORT = (
-    "study import theirs.csv --study-name theirs --optimizer lion --decay-rule lr-scaled --maximize "
-    "--cap 0.2 --columns lr=learning_rate,value=accuracy --metric accuracy"
-)
+# IMPORT: study import theirs.csv --study-name theirs --optimizer lion --decay-rule lr-scaled --maximize
+# --cap 0.2 --columns lr=learning_rate,value=accuracy --metric accuracy
 
 # The names that the program gave these studies.
 ADAM, ADAMW = (f"digits-mlp-norm-{name}-cosine-4ep-b64" for name in ("adam", "adamw"))
 GRID_NAME, TPE_NAME = "digits-mlp-norm-sgdw-cosine-6ep-b64", "digits-mlp-norm-sgdw-cosine-3ep-b64-tpe"
 USER_NAME = "mine-data-load-net-net-adamw-cosine-3ep-b16-weights-only-spare-head-loss-smooth-width-6"
-RESTARTS = "digits-mlp-norm-adamw-normalized-restarts-8ep-b64-warm1-t1"
-OPTION_NAMES = [
-    RESTARTS,
-    "digits-mlp-adamw-normalized-cosine-3ep-b64-b1-0.8-b2-0.99-eps1e-06-weights-only-bfloat16",
-    "digits-mlp-norm-sgd-step-4ep-b64-min0.1-mu0.8-nesterov-torch-momentum",
-    "digits-mlp-sgdw-fixed-3ep-b64",
-    *(f"digits-mlp-norm-{name}-linear-3ep-b64" for name in ("adamw-lr-scaled", "sgdp", "adamp")),
-    "data-images-net-imagenet-adam-cosine-2ep-b16-crop-flip-spare-bias-loss-weighted",
-    "theirs",
-]
-
-LIST, REPORT, EXPORT = "study list --format json", "report --format json", "study export"
-READ = {  # commands that read each store; their output is in its JSON file
-    "lattices": [LIST, REPORT, f"{REPORT} {ADAMW} {ADAM} --metric val_error", f"{EXPORT} {ADAMW}"],
-    "unfinished": [LIST, f"{REPORT} {GRID_NAME} {TPE_NAME} {USER_NAME}", f"{EXPORT} {GRID_NAME}"],
-    "options": [
-        LIST,
-        REPORT,  # the import, the newest
-        f"{REPORT} {' '.join(OPTION_NAMES[:-1])}",
-        f"{REPORT} {RESTARTS} --at-restart 2",
-        f"{EXPORT} theirs",
-    ],
-}
+IMAGES_NAME = "data-images-net-imagenet-adam-cosine-2ep-b16-crop-flip-spare-bias-loss-weighted"
 
 # Sentences, whose words may change; everything else that `report` and `study list` print is compared.
 WORDING = {"formula", "reason", "remark", "why", "why_not_forgiving"}
@@ -97,14 +73,18 @@ Run = Callable[[str], tuple[int, str, str]]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(HERE / "user", tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LRWD_STORAGE", raising=False)
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process; return exit code, standard output and standard error."""
+    shutil.copytree(HERE / "user", folder, dirs_exist_ok=True)
     monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.setattr(user_code, "_helper_paths", {})
     forget_imports()
-    return tmp_path
+
+    def run_here(command: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *shlex.split(command)])
+        return (app.run(), *capfd.readouterr())
+
+    return run_here
 
 
 def forget_imports() -> None:
@@ -112,28 +92,15 @@ def forget_imports() -> None:
         sys.modules.pop(name, None)
 
 
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process; return exit code, standard output and standard error."""
-
-    def run_here(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *shlex.split(command)])
-        code = app.run()
-        return (code, *capfd.readouterr())
-
-    return run_here
+def restored(name: str) -> Any:
+    """Copy a database to the default store; return the expected output by command."""
+    shutil.copy(HERE / f"{name}.sqlite", STORE)
+    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def restored(name: str, folder: Path) -> dict[str, Any]:
-    """Copy a database to the default store of `folder`; return the expected output by command."""
-    shutil.copy(HERE / f"{name}.sqlite", folder / STORE)
-    outputs: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
-    return outputs
-
-
-def lanes(folder: Path, study: str, store: str = STORE) -> Lanes:
+def lanes(study: str, store: str = STORE) -> Lanes:
     """Return every stored number of a study's lanes by (α, λ, seed), in the order of storing."""
-    with closing(sqlite3.connect(folder / store)) as connection:
+    with closing(sqlite3.connect(store)) as connection:
         rows = connection.execute(
             "SELECT lr, weight_decay, seed, status, metrics, snapshots, group_concat(curve) FROM trials "
             'LEFT JOIN (SELECT trial_id, curves.name || hex("values") AS curve FROM curves ORDER BY 1, 2) '
@@ -142,6 +109,17 @@ def lanes(folder: Path, study: str, store: str = STORE) -> Lanes:
             (study,),
         )
         return {row[:3]: (row[3], json.loads(row[4]), *row[5:]) for row in rows}
+
+
+def continued(run: Run, command: str, study: str, part: str) -> Lanes:
+    """Continue a study, of which a part is stored and must stay; return its lanes."""
+    before = lanes(study)
+    code, _, err = run(command)
+    assert code == 0, err
+    assert f"{part} are in the store" in err, err
+    after = lanes(study)
+    assert list(after.items())[: len(before)] == list(before.items())
+    return after
 
 
 def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
@@ -173,24 +151,22 @@ def assert_trained_alike(found: Lanes, csv: str) -> None:
     assert {lane: row[1]["val_loss"] for lane, row in found.items()} == pytest.approx(expected, rel=TRAINED)
 
 
-@pytest.mark.parametrize("name", READ)
-def test_former_store_gives_the_same_output(name: str, folder: Path, run: Run) -> None:
-    outputs = restored(name, folder)
-    for command in READ[name]:
+@pytest.mark.parametrize("name", ["lattices", "unfinished", "options"])
+def test_former_store_gives_the_same_output(name: str, run: Run) -> None:
+    for command, old in restored(name).items():
+        if command.endswith(WHOLE):
+            continue
         code, text, err = run(command)
         assert code == 0, f"{command}: {err}"
-        if isinstance(outputs[command], str):
-            assert text == outputs[command], command
-            continue
-        found, old = json.loads(text), outputs[command]
+        found = text if isinstance(old, str) else json.loads(text)
         if command.startswith("report"):
             assert faults(found, "report") == [], command
             old |= {"schema_version": 2}  # which keeps what 1 had
         assert list(differences(old, found)) == [], command
 
 
-def test_numbers_of_the_json_are_those_of_the_analysis(folder: Path, run: Run) -> None:
-    restored("lattices", folder)
+def test_numbers_of_the_json_are_those_of_the_analysis(run: Run) -> None:
+    restored("lattices")
     names = [ADAM, ADAMW]
     document = json.loads(run(f"report {' '.join(names)} --format json")[1])
     with open_store(STORE, write=False) as store:
@@ -211,69 +187,59 @@ def test_numbers_of_the_json_are_those_of_the_analysis(folder: Path, run: Run) -
     assert distance["value"] == compared.comparison.distance_difference.value
 
 
-def test_same_command_trains_nothing_in_a_former_store(folder: Path, run: Run) -> None:
+def test_same_command_trains_nothing_in_a_former_store(run: Run) -> None:
     for name, again in (("lattices", [LATTICES]), ("options", [*OPTIONS, IMAGES])):
-        restored(name, folder)
-        studies = json.loads(run(LIST)[1])["studies"]
-        before = {study["study_name"]: lanes(folder, study["study_name"]) for study in studies}
+        restored(name)
+        studies = [study["study_name"] for study in json.loads(run("study list --format json")[1])["studies"]]
+        before = [lanes(study) for study in studies]
         for command in again:
             code, _, err = run(command)
             assert (code, "nothing to train" in err, "training" in err) == (0, True, False), (command, err)
-        assert {name: lanes(folder, name) for name in before} == before, name
+        assert [lanes(study) for study in studies] == before, name
 
 
-def test_a_study_of_a_still_earlier_version_continues(folder: Path, run: Run) -> None:
-    restored("options", folder)
-    name = OPTION_NAMES[-2]
+def test_a_study_of_a_still_earlier_version_continues(run: Run) -> None:
+    restored("options")
 
     def forget(spec: dict[str, Any]) -> None:
         del spec["training"]["standardize"], spec["training"]["tensors"]
         del spec["training"]["sizes"]["digest"]
 
-    rewrite_spec(folder / STORE, name, forget)
-    assert "which tensors decay is not stored" in run(f"report {name} --full")[1]
+    rewrite_spec(Path(STORE), IMAGES_NAME, forget)
+    assert "which tensors decay is not stored" in run(f"report {IMAGES_NAME} --full")[1]
     code, _, err = run(IMAGES.replace(" --standardize", ""))
     assert (code, "(standardize: True, False: stored, asked for)" in err) == (2, True)
     code, _, err = run(IMAGES)
     assert (code, "nothing to train" in err) == (0, True)
 
 
-def test_former_interrupted_studies_continue_to_the_values_of_fresh_ones(folder: Path, run: Run) -> None:
-    outputs = restored("unfinished", folder)
-    before = lanes(folder, GRID_NAME)
+def test_former_interrupted_studies_continue_to_the_values_of_fresh_ones(run: Run) -> None:
+    outputs = restored("unfinished")
+    before = lanes(GRID_NAME)
     assert 0 < len(before) < 24
-    code, _, err = run(GRID)
-    assert (code, f"{len(before)} of 24 lanes are in the store" in err) == (0, True), err
-    after = lanes(folder, GRID_NAME)
-    assert {lane: after[lane] for lane in before} == before
+    after = continued(run, GRID, GRID_NAME, f"{len(before)} of 24 lanes")
     assert run(f"{GRID} --storage fresh.db")[0] == 0
-    fresh = lanes(folder, GRID_NAME, "fresh.db")
+    fresh = lanes(GRID_NAME, "fresh.db")
     assert after.keys() == fresh.keys()
     assert [lane for lane in fresh if after[lane] != fresh[lane] and lane not in before] == []
-    assert_trained_alike(after, outputs[f"{EXPORT} {GRID_NAME} --storage whole.db"])
-    before = lanes(folder, TPE_NAME)  # a search continues to more points
-    code, _, err = run(f"{TPE} --trials 7")
-    assert (code, "5 of 7 points are in the store" in err) == (0, True), err
-    after = lanes(folder, TPE_NAME)
-    assert list(after.items())[: len(before)] == list(before.items())
+    assert_trained_alike(after, outputs[f"study export {GRID_NAME} {WHOLE}"])
+    after = continued(
+        run, f"{TPE} --trials 7", TPE_NAME, "5 of 7 points"
+    )  # a search continues to more points
     assert len({lane[:2] for lane in after}) == 7
 
 
-def test_former_study_of_user_code_continues_with_the_same_files_only(folder: Path, run: Run) -> None:
-    outputs = restored("unfinished", folder)
-    before = lanes(folder, USER_NAME)
+def test_former_study_of_user_code_continues_with_the_same_files_only(run: Run) -> None:
+    outputs, before = restored("unfinished"), lanes(USER_NAME)
     larger = f"{USER} --lr 2^-6:2^-4"
-    file = folder / "blocks.py"  # net.py imports it
+    file = Path("blocks.py")  # net.py imports it
     text = file.read_text()
     file.write_text(f"{text}\n# changed\n")
     code, out, err = run(larger)
     assert (code, out) == (2, "")
     assert "./net.py:Net" in err.splitlines()[-1], err
+    assert lanes(USER_NAME) == before
     file.write_text(text)
-    assert lanes(folder, USER_NAME) == before
     forget_imports()
-    code, _, err = run(larger)
-    assert (code, "12 of 18 lanes are in the store" in err) == (0, True), err
-    after = lanes(folder, USER_NAME)
-    assert {lane: after[lane] for lane in before} == before
-    assert_trained_alike(after, outputs[f"{EXPORT} {USER_NAME} --storage whole.db"])
+    after = continued(run, larger, USER_NAME, "12 of 18 lanes")
+    assert_trained_alike(after, outputs[f"study export {USER_NAME} {WHOLE}"])
