@@ -1,12 +1,9 @@
 """The lowest versions that `pyproject.toml` allows, for pip: `python -m tests.lowest > constraints.txt`."""
 
-import sys
 import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
-
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def constraints(pyproject: str) -> list[str]:
@@ -19,12 +16,11 @@ def constraints(pyproject: str) -> list[str]:
 
 def _lowest(asked: Requirement) -> str:
     """Its lower bound as the only version; a constraint names no extras."""
-    bounds = [one.version for one in asked.specifier if one.operator == ">="]
-    if not bounds:
-        raise ValueError(f"{asked.name} has no lower bound; write >= in pyproject.toml")
-    marker = f"; {asked.marker}" if asked.marker else ""
-    return f"{asked.name}=={bounds[0]}{marker}"
+    for one in asked.specifier:
+        if one.operator == ">=":
+            return f"{asked.name}=={one.version}" + (f"; {asked.marker}" if asked.marker else "")
+    raise ValueError(f"{asked.name} has no lower bound; write >= in pyproject.toml")
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join([*constraints(PYPROJECT.read_text(encoding="utf-8")), ""]))
+    print(*constraints((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")), sep="\n")  # noqa: T201

@@ -21,10 +21,7 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.report.result import read_results
-from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.store import open_store
 from tests.report.view.schema import faults
 from tests.store.sample import rewrite_spec
 
@@ -57,7 +54,6 @@ IMAGES = (
 # --cap 0.2 --columns lr=learning_rate,value=accuracy --metric accuracy
 
 # The names that the program gave these studies.
-ADAM, ADAMW = (f"digits-mlp-norm-{name}-cosine-4ep-b64" for name in ("adam", "adamw"))
 GRID_NAME, TPE_NAME = "digits-mlp-norm-sgdw-cosine-6ep-b64", "digits-mlp-norm-sgdw-cosine-3ep-b64-tpe"
 USER_NAME = "mine-data-load-net-net-adamw-cosine-3ep-b16-weights-only-spare-head-loss-smooth-width-6"
 IMAGES_NAME = "data-images-net-imagenet-adam-cosine-2ep-b16-crop-flip-spare-bias-loss-weighted"
@@ -163,28 +159,6 @@ def test_former_store_gives_the_same_output(name: str, run: Run) -> None:
             assert faults(found, "report") == [], command
             old |= {"schema_version": 2}  # which keeps what 1 had
         assert list(differences(old, found)) == [], command
-
-
-def test_numbers_of_the_json_are_those_of_the_analysis(run: Run) -> None:
-    restored("lattices")
-    names = [ADAM, ADAMW]
-    document = json.loads(run(f"report {' '.join(names)} --format json")[1])
-    with open_store(STORE, write=False) as store:
-        results, (compared,) = read_results(store, names)
-    for each, result in zip(document["studies"], results, strict=True):
-        written, found = each["separability"], result.separability
-        for name in set(Separability.__slots__) - {"ridge_rows", "basin_tolerance"}:  # written elsewhere
-            wanted, value = getattr(found, name), written.get(name)
-            if name in ("ridge", "best_by_row"):
-                assert [result.surface.lr[i] for i, _ in wanted] == [place["lr"] for place in value], name
-            elif isinstance(wanted, bool | int | float | str):
-                assert value == wanted, name
-            elif hasattr(wanted, "low"):
-                bounds = (wanted.value, wanted.low, wanted.high)
-                assert (value["value"], value.get("low"), value.get("high")) == bounds, name
-        assert written["lr_sensitivity"]["fixed"]["value"] is None, "it was not measured then"
-    distance = document["comparisons"][0]["distance_difference"]
-    assert distance["value"] == compared.comparison.distance_difference.value
 
 
 def test_same_command_trains_nothing_in_a_former_store(run: Run) -> None:
