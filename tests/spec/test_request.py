@@ -22,10 +22,8 @@ VALUES = st.lists(st.floats(1e-12, 1e12).map(canonical), min_size=1, max_size=8,
 
 
 class Net:
-    """A network of the user."""
-
     def again(self) -> None:
-        """A method."""
+        """A method, which has no name of its own."""
 
 
 @given(VALUES, st.randoms(use_true_random=False))
@@ -72,26 +70,6 @@ def test_values_are_held_as_their_fields_hold_them() -> None:
         assert_raises(said, Request.of, **given_)
 
 
-def test_an_importable_function_becomes_its_name_and_another_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for given_, name in (
-        ("./my_net.py:Net", "./my_net.py:Net"),
-        (Net, f"{__name__}:Net"),
-        (Fraction.from_float, "fractions:Fraction.from_float"),
-    ):
-        assert name_of("net", given_) == name
-    here = types.ModuleType("__main__")
-    exec("class Net: pass", here.__dict__)
-    monkeypatch.setitem(sys.modules, "__main__", here)  # a notebook, in which only this process finds it
-    nameless: list[Any] = [lambda: None, functools.partial(Net), Net(), Net().again, 5, here.__dict__["Net"]]
-    for one in nameless:
-        assert_raises(r"%%writefile my.py\) and give net='\./my\.py:NAME'", name_of, "net", one)
-    old = Net
-    monkeypatch.setattr(sys.modules[__name__], "Net", type("Net", (), {}))
-    assert_raises("cannot be found again", name_of, "net", old)
-
-
 def test_an_axis_in_averaging_times_is_decay_over_the_run() -> None:
     request = Request.of(weight_decay="0,tau:0.5,5", epochs=10)  # 60 steps
     for name, unit in (("adamw", 1 / 60), ("sgdw:fixed", 1 / 60), ("adamw:normalized", 60**-0.5)):
@@ -103,3 +81,19 @@ def test_an_axis_in_averaging_times_is_decay_over_the_run() -> None:
         assert_raises(f"write {remedy}", request.spec, request.variant(name))
     for text, said in (("tau:0,1", "τ = 0"), ("tau:tau:1,2", "not a number"), ("tau:2,1", "unordered")):
         assert_raises(said, Request.of, weight_decay=text)
+
+
+def test_an_importable_function_becomes_its_name_and_another_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert name_of("net", "./my_net.py:Net") == "./my_net.py:Net"
+    assert name_of("net", Net) == f"{__name__}:Net"
+    assert name_of("net", Fraction.from_float) == "fractions:Fraction.from_float"
+    here = types.ModuleType("__main__")
+    exec("class Net: pass", here.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", here)  # a notebook, in which only this process finds it
+    for one in (lambda: None, functools.partial(Net), Net(), Net().again, 5, here.__dict__["Net"]):
+        assert_raises(r"%%writefile my.py\) and give net='\./my\.py:NAME'", name_of, "net", one)
+    old = Net
+    monkeypatch.setattr(sys.modules[__name__], "Net", type("Net", (), {}))
+    assert_raises("cannot be found again", name_of, "net", old)

@@ -5,8 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.request import Request
@@ -14,7 +12,7 @@ from lrwd_sweep.spec.study import StudySpec
 from tests.refusal import assert_raises
 
 RUN = "python train.py --lr={lr} --wd {weight_decay} --seed {seed}"
-AXES: dict[str, Any] = {"lr": [0.001, 0.01], "weight_decay": [0.0, 0.1], "run": RUN}
+AXES: Any = {"lr": [0.001, 0.01], "weight_decay": [0.0, 0.1], "run": RUN}
 
 
 def spec(**given: Any) -> StudySpec:
@@ -22,13 +20,11 @@ def spec(**given: Any) -> StudySpec:
     return request.spec(request.variant("adamw:lr-scaled"))
 
 
-def filled(run: str, **given: Any) -> list[str]:
-    command = spec(run=run, **{"seeds": 1, **given}).command
-    assert command is not None
-    return command.filled(Cell(1e-5, 0.0), 3, "/tmp/a folder")
-
-
 def test_words_are_filled_without_a_shell() -> None:
+    def filled(run: str, **given: Any) -> Any:
+        command: Any = spec(run=run, **{"seeds": 1, **given}).command
+        return command.filled(Cell(1e-5, 0.0), 3, "/tmp/a folder")
+
     for run, words in {
         "a --lr={lr} {weight_decay} {seed}": ["a", "--lr=1e-05", "0.0", "3"],  # nanoGPT refuses --wd=0
         "a {lr*0.1} {lr:.3e} {lr*3:.1f} {weight_decay} {seed:03d}": "a 1e-06 1.000e-05 0.0 0.0 003".split(),  # noqa: SIM905
@@ -42,7 +38,7 @@ def test_words_are_filled_without_a_shell() -> None:
     assert shell == ["/bin/sh", "-c", "a 1e-05 $LRWD_WEIGHT_DECAY > '/tmp/a folder'/x"]
 
 
-REFUSED: list[tuple[dict[str, Any], str]] = [
+REFUSED: Any = [
     ({"run": "a {lr}"}, "has no {weight_decay}"),
     ({"run": "a {lr} {weight_decay} {sed}"}, "unknown placeholder '{sed}'; known: {lr}"),
     ({"run": "a {lr*x} {weight_decay}"}, "'{lr*x}' has a factor or format"),
@@ -85,46 +81,39 @@ def test_what_cannot_work_is_refused_with_the_remedy() -> None:
 def test_a_commands_text_can_be_quoted_and_split_again() -> None:
     first = "a '{lr*0.1}' {weight_decay}"
     for run in (first, "a 'b  c' {lr} {weight_decay} \"d'e\" '$x' ''", "a \\\\ {lr} {weight_decay}"):
-        command = spec(run=run, seeds=1).command
-        assert command is not None
+        command: Any = spec(run=run, seeds=1).command
         assert spec(run=command.text, seeds=1).command == command, run
     assert spec(run=first, seeds=1).identity()["command"] == 'a "{lr*0.1}" {weight_decay}'
 
 
 def test_compared_optimizers_have_commands_of_their_own() -> None:
     two, plain, other = ("adam", "adamw:lr-scaled"), "a {lr} {weight_decay}", "b {lr} {weight_decay}"
-    run: Any
     for run in ("a {optimizer} {lr} {weight_decay}", (plain, other)):
-        found = Request.of(**(AXES | {"run": run})).compared(two)
+        found = Request.of(**AXES | {"run": run}).compared(two)
         assert len({each.command.template for each in found.values() if each.command}) == 2, run
-    for run, names, complaint in (
+    refused: Any = (
         (RUN, two, "is the same for two optimizers"),
         ((plain, other, f"{plain} c"), two, "given 3 times for 2 optimizers"),
         ((plain, other), (*two, "sgd"), "given 2 times for 3 optimizers"),
         (RUN, (), "needs the names of the optimizers"),
-    ):
-        assert_raises(complaint, Request.of(**(AXES | {"run": run})).compared, names)
+    )
+    for run, names, complaint in refused:
+        assert_raises(complaint, Request.of(**AXES | {"run": run}).compared, names)
 
 
 def test_a_specification_survives_json() -> None:
-    rest: dict[str, Any] = {"read": "csv:{out}/a.csv:loss", "take": "best", "jobs": 2, "timeout": "2h"}
-    rest |= {"diverged_above": 9.0, "keep_out": True}
-    for one in (spec(), spec(**rest), spec(metric="acc", maximize=True), spec(shell=True), spec(seeds=1)):
+    rest = spec(
+        read="csv:{out}/a.csv:loss", take="best", jobs=2, timeout="2h", diverged_above=9.0, keep_out=True
+    )
+    for one in (spec(), rest, spec(metric="acc", maximize=True), spec(shell=True), spec(seeds=1)):
         again = StudySpec.from_dict(json.loads(json.dumps(one.to_dict())))
         assert (again, again.identity(), again.to_dict()) == (one, one.identity(), one.to_dict())
     assert spec(metric="acc", maximize=True).direction is Direction.MAXIMIZE
     assert (spec().seeds, spec(run="a {lr} {weight_decay}").seeds) == ((0, 1, 2), (0,))
 
 
-def test_identity_is_the_command_its_code_and_what_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for file, text in (
-        ("train.py", "import helper\n"),
-        ("helper.py", "x = 1\n"),
-        ("settings.yaml", ""),
-    ):
+def test_identity_is_the_command_its_code_and_what_is_read(folder: Path) -> None:
+    for file, text in (("train.py", "import helper\n"), ("helper.py", "x = 1\n"), ("settings.yaml", "")):
         Path(file).write_text(text)
     run = f"{RUN} --config settings.yaml"
     first = spec(run=run)
