@@ -17,7 +17,7 @@ from rich.console import Console
 import lrwd_sweep
 from lrwd_sweep import Comparison, Study
 from lrwd_sweep.cli import app
-from lrwd_sweep.errors import NothingToReport, SpecMismatch, StoreError, UnknownName, UsageError
+from lrwd_sweep.errors import NothingToReport, SpecMismatch, UnknownName, UsageError
 from lrwd_sweep.report.result import comparison, result
 from lrwd_sweep.report.trained_study import Best
 from lrwd_sweep.runner.execution import Execution
@@ -276,13 +276,9 @@ def test_a_mistake_is_one_line_that_names_the_keyword() -> None:
     cases: Any = [
         ({"epoch": 3}, UnknownName, "unknown keyword 'epoch'; did you mean epochs?"),
         ({"optimizer": 3}, UsageError, "^optimizer=3 is not text"),
-        ({"batch_size": 1}, UsageError, "^batch_size=1 is not a whole number of at least 2"),
-        ({"lr": 0.1}, UsageError, "^lr=0.1 is not an axis"),
-        ({"t_0": 3}, UsageError, "^t_0 has no effect on schedule cosine"),
         ({"download": True}, UsageError, "^download=True has no effect on digits"),
         ({"device": "tpu"}, UnknownName, "unknown device 'tpu'"),
         ({"study_name": " "}, UsageError, "^study_name=' ' is not a name"),
-        ({"storage": ":memory:"}, StoreError, "^storage ':memory:' names no file"),
         ({"checkpoint_every": -1}, UsageError, "^checkpoint_every=-1 is too small"),
         ({"max_lanes": 0}, UsageError, "^max_lanes=0 is not a whole number"),
         ({"shard": "0/3"}, UsageError, "^shard='0/3' is not the K-th"),
@@ -291,7 +287,6 @@ def test_a_mistake_is_one_line_that_names_the_keyword() -> None:
     ]
     for asked, error, said in cases:
         assert_raises(f"(?!.*--){said}", lrwd_sweep.sweep, error=error, **asked)
-    assert_raises("^shard='1/2' divides a lattice", lrwd_sweep.tpe, shard="1/2")
     assert_raises("^trials=0 is not a whole number", lrwd_sweep.tpe, trials=0)
     assert not Path("lrwd-sweep.db").exists()
     assert_raises("lrwd-sweep compare", lrwd_sweep.load, NAME, error=NothingToReport)

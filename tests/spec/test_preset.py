@@ -16,6 +16,7 @@ from tests.refusal import assert_raises
 
 MINIS = [name for name in preset_names() if name.startswith("fig") and name.endswith("-mini")]
 PAPERS = [name for name in preset_names() if name.startswith("fig") and name not in MINIS]
+MINE = '[training]\nnet = "./nets/mine.py:Net"\ndata = "mine.data:load"\n'
 MOST_LANE_STEPS = 900_000  # of a -mini: minutes
 
 
@@ -60,25 +61,30 @@ def test_a_mini_is_the_same_question_on_the_digits_in_minutes_with_the_ratios_of
             assert few.t_0 == (None if many.t_0 is None else scale * many.t_0), name
 
 
-def test_the_default_preset_has_axes_for_every_optimizer() -> None:
-    preset, names = find_preset(DEFAULT), optimizer_names()
-    for name in (*names, *(f"{name}:normalized" for name in names), "sgdwr", "adamwr"):
-        lattice = preset.lattice(Optimizer.parse(name))
-        sizes = ((6, 11),) if name.startswith("kfac") else ((11, 10), (11, 11))
-        assert (len(lattice.lr), len(lattice.weight_decay)) in sizes, name
-        assert lattice.lr[0] * 2**10 == lattice.lr[-1], name
-
-
-def test_an_empty_preset_is_the_default_task(tmp_path: Path) -> None:
+def test_an_empty_preset_is_the_default_task_and_others_override_what_they_are_like(tmp_path: Path) -> None:
     preset = read(tmp_path, "")
     assert (preset.name, preset.task, preset.seeds, preset.metric) == ("mine", Task(), 3, "val_loss")
     adamw = Optimizer.parse("adamw")
     assert_raises("no axes for adamw; give lr and weight_decay$", preset.lattice, adamw)
     spelled = read(tmp_path, '[axes."adamw:independent"]\nlr = "1e-3"\nwd = "0,0.2"\n')
     assert spelled.lattice(adamw).weight_decay == (0.0, 0.2)
+    preset = read(tmp_path, '[[variants]]\nschedule = ["fixed", "cosine"]\noptimizer = ["adam", "adamw"]\n')
+    found = [(str(variant.optimizer), variant.task["schedule"]) for variant in preset.variants]
+    assert found == [("adam", "fixed"), ("adamw", "fixed"), ("adam", "cosine"), ("adamw", "cosine")]
+    text = '[[variants]]\noptimizer = "adam"\nlr = "0.001"\nwd = ["0", "0.1"]\n'
+    assert [(v.lr, v.wd) for v in read(tmp_path, text).variants] == [((0.001,), (0.0,)), ((0.001,), (0.1,))]
+    own = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n').task
+    assert (own.net_options, own.sizes) == ('{"act": "relu", "width": 3}', None)  # nothing is imported
+    changes = '[training]\nbatch_size = 32\n[axes.sgd]\nlr = "1,2"\nwd = "1,2"\n'
+    text = f'like = "fig1-mini"\nclaim = "none"\n{changes}'
+    mine, base = read(tmp_path, text), find_preset("fig1-mini")
+    assert (mine.name, mine.claim, mine.about) == ("mine", "none", base.about)
+    assert mine.task == base.task.changed(batch_size=32)
+    assert mine.axes["sgd"].lr == (1.0, 2.0)
+    assert {**mine.axes, "sgd": None} == {**base.axes, "sgd": None}
+    assert mine.variants == base.variants
 
 
-MINE = '[training]\nnet = "./nets/mine.py:Net"\ndata = "mine.data:load"\n'
 WRONG = (  # one of a kind; test_field has the values that a field refuses
     ("variant = []", "unknown key 'variant'; did you mean variants?"),
     ("[training]\nbatchsize = 1", "unknown key of [training] 'batchsize'; did you mean batch_size?"),
@@ -109,24 +115,6 @@ WRONG = (  # one of a kind; test_field has the values that a field refuses
 def test_a_wrong_key_or_value_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     for text, part in WRONG:
         assert_raises(f"^preset '.*mine.toml'.*{re.escape(part)}", read, tmp_path, text)
-
-
-def test_lists_in_a_variant_are_multiplied_and_a_preset_overrides_what_it_is_like(tmp_path: Path) -> None:
-    preset = read(tmp_path, '[[variants]]\nschedule = ["fixed", "cosine"]\noptimizer = ["adam", "adamw"]\n')
-    found = [(str(variant.optimizer), variant.task["schedule"]) for variant in preset.variants]
-    assert found == [("adam", "fixed"), ("adamw", "fixed"), ("adam", "cosine"), ("adamw", "cosine")]
-    text = '[[variants]]\noptimizer = "adam"\nlr = "0.001"\nwd = ["0", "0.1"]\n'
-    assert [(v.lr, v.wd) for v in read(tmp_path, text).variants] == [((0.001,), (0.0,)), ((0.001,), (0.1,))]
-    own = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n').task
-    assert (own.net_options, own.sizes) == ('{"act": "relu", "width": 3}', None)  # nothing is imported
-    changes = '[training]\nbatch_size = 32\n[axes.sgd]\nlr = "1,2"\nwd = "1,2"\n'
-    text = f'like = "fig1-mini"\nclaim = "none"\n{changes}'
-    mine, base = read(tmp_path, text), find_preset("fig1-mini")
-    assert (mine.name, mine.claim, mine.about) == ("mine", "none", base.about)
-    assert mine.task == base.task.changed(batch_size=32)
-    assert mine.axes["sgd"].lr == (1.0, 2.0)
-    assert {**mine.axes, "sgd": None} == {**base.axes, "sgd": None}
-    assert mine.variants == base.variants
 
 
 def test_a_preset_that_trains_what_another_does_shares_its_studies(tmp_path: Path) -> None:
@@ -212,3 +200,9 @@ def test_an_optimizer_takes_its_own_axes_or_those_of_its_kin_by_whole_octaves() 
         assert default_lattice(given, Optimizer.parse(optimizer), steps) == moved, optimizer
     foreign = Optimizer(None, Optimizer.parse("adamw").rule, "lion")
     assert default_lattice(axes, foreign, steps) is None
+    preset, names = find_preset(DEFAULT), optimizer_names()
+    for name in (*names, *(f"{name}:normalized" for name in names), "sgdwr", "adamwr"):
+        lattice = preset.lattice(Optimizer.parse(name))
+        sizes = ((6, 11),) if name.startswith("kfac") else ((11, 10), (11, 11))
+        assert (len(lattice.lr), len(lattice.weight_decay)) in sizes, name
+        assert lattice.lr[0] * 2**10 == lattice.lr[-1], name

@@ -93,12 +93,12 @@ def _forget_imports() -> None:
 
 def test_digest_covers_the_users_modules_that_are_imported_anywhere() -> None:
     _written(FILES)
+    far = ("far/deep/__init__.py", "far/deep/below.py", "far/beside.py", "far/further.py")
     for name in ("./mine.py:make", "mine:make"):
         _forget_imports()
         first = find("net", name)
         assert [helper.name for helper in first.helpers] == HELPERS
         assert first.digest == "83a4a731dd2a"  # stored studies have it
-        far = ("far/deep/__init__.py", "far/deep/below.py", "far/beside.py", "far/further.py")
         for file in ("near.py", *far):
             Path(file).write_text(FILES[file] + "# changed\n")
             _forget_imports()
@@ -121,15 +121,12 @@ def test_helpers_are_found_on_the_path_but_libraries_are_no_helpers(monkeypatch:
     assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
 
 
-def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> None:
+def test_relative_imports_and_helpers_of_one_name_in_two_folders_are_refused() -> None:
     for file, label in (("pkg/rel.py", "pkg.rel"), ("package/__init__.py", "package")):
         _written({f"{Path(file).parent}/__init__.py": "", f"{Path(file).parent}/near.py": "VALUE = 3"})
         _written({file: "from .near import VALUE\ndef make(): return VALUE\n"})
         assert_raises(rf"relative import.*; name it {re.escape(label)}:make", find, "net", f"./{file}:make")
         assert find("net", f"{label}:make")() == 3
-
-
-def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
     late = "def make():\n    import near\n"
     for folder, imports in (("one", "import near\ndef make(): return 1\n"), ("two", late)):
         _written({f"{folder}/{folder}.py": imports, f"{folder}/near.py": f"WHERE = {folder!r}\n"})
@@ -139,17 +136,6 @@ def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
             del sys.modules["near"]
         clash = r"'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"
         assert_raises(clash, find, "net", "./two/two.py:make")
-
-
-def test_an_imported_module_keeps_the_digest_of_what_was_imported() -> None:
-    _written({"pkg_of_mine/__init__.py": "from pkg_of_mine.nets import make\n"})
-    _written({"pkg_of_mine/nets.py": "def make(): return 1\n"})
-    first = find("net", "pkg_of_mine:make")
-    assert {Path(path).name for path in first.sources} == {"__init__.py", "nets.py"}
-    _written({"pkg_of_mine/nets.py": "def make(): return 2\n"})
-    again = find("net", "pkg_of_mine:make")
-    assert (again(), again.digest) == (1, first.digest), "Python imports a module once"
-    assert_raises(r"nets\.py' has changed on disk since it was imported; restart", again.refuse_stale)
 
 
 def test_a_module_that_changed_is_refused_until_it_is_reloaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,14 +151,19 @@ def test_a_module_that_changed_is_refused_until_it_is_reloaded(monkeypatch: pyte
     write(8)
     net = importlib.import_module("net_of_mine")  # as a notebook does, before `find` sees it
     time.sleep(0.02)  # ticks of a file system's clock
-    for width in (16, 160):
+    for before, width in ((8, 16), (16, 160)):
         write(width)
         assert_stale("net_of_mine")
+        assert find("net", "net_of_mine:make")() == before, "Python imports a module once"
         importlib.reload(net)
-        find("net", "net_of_mine:make").refuse_stale()
-        assert find("net", "net_of_mine:make")() == width
+        code = find("net", "net_of_mine:make")
+        code.refuse_stale()
+        assert code() == width
+    files = {"net_of_mine.py", "blocks_of_mine.py"}
+    assert {Path(path).name for path in find("net", "net_of_mine:body").sources} == files
     _written({"blocks_of_mine.py": "def body(x): return x + 1\n"})
     assert_stale("blocks_of_mine")
+    assert find("net", "net_of_mine:make").digest == code.digest
     importlib.reload(sys.modules["blocks_of_mine"])
     assert_stale("blocks_of_mine")  # until what imports it is reloaded too
     importlib.reload(net)

@@ -20,7 +20,7 @@ def spec(**given: Any) -> StudySpec:
     return request.spec(request.variant("adamw:lr-scaled"))
 
 
-def test_words_are_filled_without_a_shell() -> None:
+def test_words_are_filled_without_a_shell_and_their_text_can_be_split_again() -> None:
     def filled(run: str, **given: Any) -> Any:
         command: Any = spec(run=run, **{"seeds": 1, **given}).command
         return command.filled(Cell(1e-5, 0.0), 3, "/tmp/a folder")
@@ -76,9 +76,6 @@ def test_what_cannot_work_is_refused_with_the_remedy() -> None:
     request = Request.of(**AXES)
     assert_raises("optimizer is required", request.variant, None)
     assert_raises(r"adamw:lr-scaled\), or not", request.variant, "adamw")
-
-
-def test_a_commands_text_can_be_quoted_and_split_again() -> None:
     first = "a '{lr*0.1}' {weight_decay}"
     for run in (first, "a 'b  c' {lr} {weight_decay} \"d'e\" '$x' ''", "a \\\\ {lr} {weight_decay}"):
         command: Any = spec(run=run, seeds=1).command
