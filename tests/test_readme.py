@@ -58,9 +58,7 @@ def _bowl(sweep: StudyLoop, points: int = 0) -> None:
     spec, trials = sweep.spec, []
     middles = [axis[len(axis) // 2] for axis in (spec.lattice.lr, spec.lattice.weight_decay)]
     proposed = propose_cells(spec.lattice, [], points, seeds=spec.seeds, metric=spec.metric)
-    left = unfinished(
-        proposed if points else spec.lattice.cells(), spec.seeds, sweep.store.finished(sweep.name)
-    )
+    left = unfinished(proposed or spec.lattice.cells(), spec.seeds, sweep.store.finished(sweep.name))
     for seed, missing in sweep.shard.among(left).items():
         for cell in missing:
             pairs = zip((cell.lr, cell.weight_decay), middles, strict=True)
@@ -103,18 +101,15 @@ def test_every_shell_line_runs(run: Run, capsys: Capture, page: str) -> None:
 def run_python(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run a page's Python blocks, of which one may be a file; return the variables at the end."""
     monkeypatch.syspath_prepend(folder)
-    found = blocks(PAGES[page], "python")
-    for block in found:  # another test may have imported a file of the same name
+    variables = {"__name__": "readme"}
+    for block in blocks(PAGES[page], "python"):
         if named := re.match(r"# (\w+)\.py\n", block):
-            monkeypatch.delitem(sys.modules, named[1], raising=False)
-    modules, variables = set(sys.modules), {"__name__": "readme"}
-    for block in found:
-        if named := re.match(r"# (\w+\.py)\n", block):
-            Path(named[1]).write_text(block, encoding="utf-8")
+            monkeypatch.delitem(sys.modules, named[1], raising=False)  # another test may have imported one
+            Path(f"{named[1]}.py").write_text(block, encoding="utf-8")
         else:
             exec(compile(block, page, "exec"), variables)
     for path in folder.glob("*.py"):
-        assert path.stem in set(sys.modules) - modules, f"nothing imports {path.name}"
+        assert path.stem in sys.modules, f"nothing imports {path.name}"
         monkeypatch.delitem(sys.modules, path.stem)
     return variables
 
@@ -266,12 +261,10 @@ def test_the_array_is_of_all_shards_and_its_job_joins_them(run: Run, shell: Shel
 
 
 def test_other_files_name_every_shard(shell: Shell) -> None:
-    job = yaml.safe_load(*blocks(PAGES["clusters"], "yaml"))
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    pods = [
-        shell(shlex.join(container["command"]), JOB_COMPLETION_INDEX=str(k))[1][0]
-        for k in range(job["spec"]["completions"])
-    ]
+    job = yaml.safe_load(*blocks(PAGES["clusters"], "yaml"))["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    command = shlex.join(container["command"])
+    pods = [shell(command, JOB_COMPLETION_INDEX=str(k))[1][0] for k in range(job["completions"])]
     loop = shell(SSH + "wait\nwhile [ $(wc -l < noted) -lt 4 ]; do sleep 0.02; done")[1]
     ((*node, cpus),) = shell(NODES, SLURM_CPUS_PER_TASK="4")[1]
     assert (node[:3], cpus) == (["lrwd-sweep", "worker", "--head"], "4")

@@ -38,28 +38,19 @@ def test_an_axis_of_numbers_is_the_one_that_is_written(values: list[float], orde
 
 def test_what_is_not_an_axis_is_refused_in_one_line() -> None:
     assert axis([0.1, 0, 1], "weight_decay") == axis("0,0.1,1", "weight_decay")  # with a baseline
-    bad: Any = (
-        (0.1, "is not an axis"),
-        ([0.1, None], "is not an axis"),
-        ([], "empty"),
-        ([0.1, 0.1], "twice"),
-    )
+    bad: Any = [(0.1, "is not an axis"), ([0.1, None], "is not an axis"), ([], "empty"), ([1, 1], "twice")]
     for values, said in (*bad, ([0.1, float("nan")], "not a positive number"), ([0, 0.1, 1], "positive")):
         assert_raises(said, axis, values, "lr")
 
 
-def test_a_specification_takes_completed_tasks() -> None:
+def test_values_are_held_as_their_fields_hold_them_and_tasks_are_completed() -> None:
     own = Request.of(data="package.data:load")
     assert_raises(r"sizes of package\.data:load are not known", own.spec, own.variant("adam"))
     sizes = replace(Task().data_set, train=80)
     spec = own.spec(own.variant("adam"), complete=lambda task: replace(task, sizes=sizes))
-    assert spec.task is not None
-    assert spec.task.steps_per_epoch == 1
+    assert (spec.task or Task()).steps_per_epoch == 1
     later = Request.of(first_seed=3, seeds=2)
     assert later.spec(later.variant("adam")).seeds == (3, 4)
-
-
-def test_values_are_held_as_their_fields_hold_them() -> None:
     found = Request.of(epochs=np.int64(3), momentum=np.float32(0.5), nesterov=np.True_, schedule=None)
     kinds = {name: type(value) for name, value in found.overrides}
     assert kinds == {"epochs": int, "momentum": float, "nesterov": bool}
@@ -86,9 +77,7 @@ def test_an_axis_in_averaging_times_is_decay_over_the_run() -> None:
         assert_raises(said, Request.of, weight_decay=text)
 
 
-def test_an_importable_function_becomes_its_name_and_another_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_only_an_importable_function_becomes_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert name_of("net", "./my_net.py:Net") == "./my_net.py:Net"
     assert name_of("net", Net) == f"{__name__}:Net"
     assert name_of("net", Fraction.from_float) == "fractions:Fraction.from_float"
@@ -103,7 +92,7 @@ def test_an_importable_function_becomes_its_name_and_another_is_refused(
 
 
 @given(lattices, lattices, seeds, st.integers(1, 12))
-def test_shards_are_disjoint_and_cover_every_lattice(
+def test_shards_cover_every_lattice(
     small: Lattice, other: Lattice, seeds: tuple[int, ...], parts: int
 ) -> None:
     large = small.union(other)
@@ -129,10 +118,7 @@ def test_a_lane_keeps_its_shard_from_version_to_version_and_lanes_tell_the_numbe
         shares = [[lane for lane in every if Shard(k, parts).holds(*lane)] for k in range(1, parts + 1)]
         assert find_parts(shares) == find_parts(shares[1:] or shares) == parts
     assert find_parts([every[:1], [], every[9:12]]) == 1, "too few lanes to tell"
-
-
-def test_anything_else_than_a_part_is_refused() -> None:
-    given: list[Any] = [" 3/8 ", (3, 8), [3, 8]]
+    given: Any = (" 3/8 ", (3, 8), [3, 8])
     assert {Shard.of(one) for one in given} == {Shard(3, 8)}
     for bad in ("0/3", "4/3", "a/b", "1/0", "", "1", "1/2/3", "-1/2", "1.0/2", "1/10001", "¹/3", (1.0, 2), 3):
         assert_raises(r"^shard=.* is not the K-th of N parts.*shard='1/4'$", Shard.of, bad)
