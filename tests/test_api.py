@@ -182,7 +182,7 @@ def test_frame_surface_and_best_cell_are_what_the_store_holds(swept: Study) -> N
     assert len(frame) == len(trials) == 2 * 2 * 2
     for row, t in zip(frame.to_dict("records"), trials, strict=True):
         lane = {"lr": t.cell.lr, "weight_decay": t.cell.weight_decay, "seed": t.seed, "status": t.status}
-        assert row == lane | {"detail": t.detail} | t.metrics
+        assert row == {**lane, "detail": t.detail, **t.metrics}
     assert list(frame)[5] == swept.metric == "val_loss"
     curves = swept.curves()
     for name in trials[0].curves:

@@ -108,18 +108,16 @@ def test_a_task_has_its_familys_hyperparameters_and_counts_the_steps_of_the_last
 
 
 def test_a_field_that_no_optimizer_or_schedule_uses_is_refused() -> None:
-    def refuse(names: str, *schedules: str, **asked: Any) -> None:
+    def use(names: str, *schedules: str, **asked: Any) -> None:
         refuse_unused(asked, [Optimizer.parse(name) for name in names.split()], schedules or ["cosine"])
 
-    assert_raises(
-        "^nesterov has no effect on adam; it is for sgd, sgdp, adamp", refuse, "adam", nesterov=True
-    )
-    assert_raises("^momentum has no effect on adam; it is for sgd, rms", refuse, "adam adamw", momentum=0.5)
-    assert_raises("^beta1 has no effect on sgd; it is for adam, amsgrad, adamp", refuse, "sgdw", beta1=0.5)
-    assert_raises("^t_0 has no effect on schedule cosine; add schedule='restarts'", refuse, "sgdw", t_0=5)
-    refuse("sgd adam", nesterov=True, eps=1e-6, epochs=5)  # one user is enough
-    refuse("rmsprop", beta1=0.5, beta2=0.5)
-    refuse("sgd", "cosine", "restarts", t_0=5)
+    assert_raises("^nesterov has no effect on adam; it is for sgd, sgdp, adamp", use, "adam", nesterov=True)
+    assert_raises("^momentum has no effect on adam; it is for sgd, rmsprop", use, "adam adamw", momentum=0.5)
+    assert_raises("^beta1 has no effect on sgd; it is for adam, amsgrad, adamp", use, "sgdw", beta1=0.5)
+    assert_raises("^t_0 has no effect on schedule cosine; add schedule='restarts'", use, "sgdw", t_0=5)
+    use("sgd adam", nesterov=True, eps=1e-6, epochs=5)  # one user is enough
+    use("rmsprop", beta1=0.5, beta2=0.5)
+    use("sgd", "cosine", "restarts", t_0=5)
 
 
 NAMES = st.from_regex(r"\A[a-z_][a-z0-9_]{0,8}\Z")

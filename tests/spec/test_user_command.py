@@ -11,6 +11,7 @@ from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 from tests.refusal import assert_raises
 
+PLACES = "{lr} {weight_decay}"
 RUN = "python train.py --lr={lr} --wd {weight_decay} --seed {seed}"
 AXES: Any = {"lr": [0.001, 0.01], "weight_decay": [0.0, 0.1], "run": RUN}
 
@@ -43,32 +44,31 @@ def test_words_are_filled_without_a_shell_and_their_text_can_be_split_again() ->
     assert spec(run=first, seeds=1).identity()["command"] == 'a "{lr*0.1}" {weight_decay}'
 
 
-PLACES = "{lr} {weight_decay}"
-REFUSED: Any = [
-    *(({"run": "a {lr}"}, "has no {weight_decay}"), ({"run": ""}, "is empty")),
-    *(({"epochs": 3}, "has no {epochs}"), ({"objective": len}, "exclude each other")),
-    ({"run": f"a {PLACES} {{sed}}"}, "unknown placeholder '{sed}'; known: {lr}"),
-    ({"run": f"a '{PLACES}"}, "cannot be split into words"),
-    ({"run": f"a {PLACES}", "seeds": 2}, "the seeds of a cell are copies"),
-    ({"run": f"a {PLACES} {{epochs}}"}, "add epochs=10"),
-    *(({"net": "mlp"}, "net has no effect with run"), ({"preset": "verify"}, "preset has no effect")),
-    *(({"lr": None}, "lr is required with run"), ({"jobs": 0}, "jobs=0 is not a whole number")),
-    ({"metric": "val_acc"}, "add maximize=True, or maximize=False"),
-    ({"metric": "quality"}, "is a higher or a lower 'quality' better?"),
-    ({"read": "yaml:a:b"}, "unknown source to read 'yaml'; known"),
-    *(({"read": "json:a"}, "lacks a path or a key"), ({"read": "stdout:(?P<value>.)"}, "metric is required")),
-    ({"read": "stdout:loss (.*)", "metric": "loss"}, "no group named value"),
-    ({"read": "stdout:(", "metric": "loss"}, "is not a regular expression"),
-    *(({"timeout": "soon"}, "write 90s, 30m or 2h"), ({"take": "first"}, "unknown take 'first'")),
-    ({"run": None, "jobs": 2}, "jobs has no effect without run"),
-    ({"run": None, "maximize": True}, "a lower val_loss is better"),
-    ({"run": None, "objective": len, "keep_out": True}, "keep_out has no effect with objective"),
-    ({"run": None, "objective": lambda a: a}, "takes other arguments"),
-]
-
-
 def test_what_cannot_work_is_refused_with_the_remedy() -> None:
-    for given, text in REFUSED:
+    for given, text in (
+        *(({"run": "a {lr}"}, "has no {weight_decay}"), ({"run": ""}, "is empty")),
+        *(({"epochs": 3}, "has no {epochs}"), ({"objective": len}, "exclude each other")),
+        ({"run": f"a {PLACES} {{sed}}"}, "unknown placeholder '{sed}'; known: {lr}"),
+        ({"run": f"a '{PLACES}"}, "cannot be split into words"),
+        ({"run": f"a {PLACES}", "seeds": 2}, "the seeds of a cell are copies"),
+        ({"run": f"a {PLACES} {{epochs}}"}, "add epochs=10"),
+        *(({"net": "mlp"}, "net has no effect with run"), ({"preset": "verify"}, "preset has no effect")),
+        *(({"lr": None}, "lr is required with run"), ({"jobs": 0}, "jobs=0 is not a whole number")),
+        ({"metric": "val_acc"}, "add maximize=True, or maximize=False"),
+        ({"metric": "quality"}, "is a higher or a lower 'quality' better?"),
+        ({"read": "yaml:a:b"}, "unknown source to read 'yaml'; known"),
+        *(
+            ({"read": "json:a"}, "lacks a path or a key"),
+            ({"read": "stdout:(?P<value>.)"}, "metric is required"),
+        ),
+        ({"read": "stdout:loss (.*)", "metric": "loss"}, "no group named value"),
+        ({"read": "stdout:(", "metric": "loss"}, "is not a regular expression"),
+        *(({"timeout": "soon"}, "write 90s, 30m or 2h"), ({"take": "first"}, "unknown take 'first'")),
+        ({"run": None, "jobs": 2}, "jobs has no effect without run"),
+        ({"run": None, "maximize": True}, "a lower val_loss is better"),
+        ({"run": None, "objective": len, "keep_out": True}, "keep_out has no effect with objective"),
+        ({"run": None, "objective": lambda a: a}, "takes other arguments"),
+    ):
         assert_raises(re.escape(text), spec, **given)
     for place in ("{lr*x}", "{lr:q}", "{out*2}"):
         assert_raises(re.escape(f"'{place}' has a factor or format"), spec, run=f"a {PLACES} {place}")
