@@ -36,6 +36,7 @@ PAGES = {name: path.read_text(encoding="utf-8") for name, path in PATHS.items()}
 README = PAGES["README"]
 Run = Callable[[Sequence[str]], int]
 Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -70,7 +71,7 @@ def _bowl(sweep: StudyLoop, points: int = 0) -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
+def run(monkeypatch: Patch, folder: Path) -> Run:
     """Run a command in an empty folder; training, race and demonstrations are made up."""
     monkeypatch.setattr(StudyLoop, "grid", _bowl)
     monkeypatch.setattr(StudyLoop, "tpe", _bowl)
@@ -84,26 +85,34 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
     return run_here
 
 
-SHELL = [
-    pytest.param(page, marks=[pytest.mark.slow] if page == "papers" else [])
-    for page, text in PAGES.items()
-    if shell_commands(text)
-]
+SHELL = [page for page, text in PAGES.items() if page != "papers" and shell_commands(text)]
 PYTHON = [page for page, text in PAGES.items() if blocks(text, "python")]
 
 
-@pytest.mark.parametrize("page", SHELL)
+@pytest.mark.parametrize("page", [*SHELL, pytest.param("papers", marks=pytest.mark.slow)])
 def test_every_shell_line_runs(run: Run, capsys: Capture, page: str) -> None:
     for command in shell_commands(PAGES[page]):
         assert run(command) == 0, (command, capsys.readouterr().err)
 
 
-def run_python(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run a page's Python blocks, of which one may be a file; return the variables at the end."""
+SHORT = {"epochs": 1, "seeds": 1, "lr": "2^-7:2^-5", "weight_decay": "2^-7:2^-5"}
+
+
+@pytest.mark.parametrize("short", [SHORT, pytest.param({}, marks=pytest.mark.slow)], ids=["short", "whole"])
+@pytest.mark.parametrize("page", PYTHON)
+def test_every_python_block_runs(folder: Path, monkeypatch: Patch, page: str, short: Any) -> None:
+    sweep, variables = lrwd_sweep.sweep, dict[str, Any]({"__name__": "readme"})
+
+    def shortened(*names: str, **options: Any) -> lrwd_sweep.Study:
+        given = options | short
+        return sweep(*names, **{k: v for k, v in given.items() if "objective" not in given or k != "epochs"})
+
+    if short:
+        monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread: without a start
+        monkeypatch.setattr(lrwd_sweep, "sweep", shortened)
     monkeypatch.syspath_prepend(folder)
-    variables = {"__name__": "readme"}
     for block in blocks(PAGES[page], "python"):
-        if named := re.match(r"# (\w+)\.py\n", block):
+        if named := re.match(r"# (\w+)\.py\n", block):  # which becomes that file
             monkeypatch.delitem(sys.modules, named[1], raising=False)  # another test may have imported one
             Path(f"{named[1]}.py").write_text(block, encoding="utf-8")
         else:
@@ -111,30 +120,8 @@ def run_python(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     for path in folder.glob("*.py"):
         assert path.stem in sys.modules, f"nothing imports {path.name}"
         monkeypatch.delitem(sys.modules, path.stem)
-    return variables
-
-
-@pytest.mark.parametrize("page", PYTHON)
-def test_every_python_block_runs_with_one_epoch_and_seed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, page: str
-) -> None:
-    sweep, short = lrwd_sweep.sweep, {"epochs": 1, "seeds": 1, "lr": "2^-7:2^-5", "weight_decay": "2^-7:2^-5"}
-    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
-
-    def shortened(*names: str, **options: Any) -> lrwd_sweep.Study:
-        given = options | short
-        return sweep(*names, **{k: v for k, v in given.items() if "objective" not in given or k != "epochs"})
-
-    monkeypatch.setattr(lrwd_sweep, "sweep", shortened)
-    run_python(page, folder, monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PYTHON)
-def test_every_python_block_runs_as_written(folder: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
-    study = run_python(page, folder, monkeypatch)["study"]
     for verdict in re.findall(r"\.verdict\)  # (\S+)", PAGES[page]):
-        assert study.separability.verdict == verdict
+        assert short or variables["study"].separability.verdict == verdict
 
 
 def test_every_command_optimizer_preset_and_gate_is_named_and_every_link_leads_to_a_file() -> None:

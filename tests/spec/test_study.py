@@ -115,11 +115,8 @@ def test_errors_are_capped_at_chance_and_impossible_metrics_seeds_and_caps_are_r
     foreign = StudySpec(Kind.IMPORT, Optimizer.parse("adam"), LATTICE, (0,), "perplexity", None)
     assert [found.cap for found in (spec(), foreign, spec(**OWN, loss="./my_loss.py:f"))] == [None] * 3
     error = spec(metric="val_error")
-    assert (replace(spec(), given_cap=2.5).cap, replace(error, given_cap=0.5).cap, error.cap) == (
-        2.5,
-        0.5,
-        0.9,
-    )
+    capped = (replace(spec(), given_cap=2.5), replace(error, given_cap=0.5), error)
+    assert [found.cap for found in capped] == [2.5, 0.5, 0.9]
     assert spec(**OWN, loss="./my_loss.py:f", metric="val_error").cap == pytest.approx(2 / 3)
 
 
