@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import closing, redirect_stdout, suppress
+from contextlib import AbstractContextManager, closing, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +99,19 @@ def assert_ended(pids: Iterable[int | str], seconds: float = 60) -> None:
             time.sleep(0.02)
 
 
-class Commands:
-    """Commands that run in forks of one process, a second each; a context manager."""
+class Commands(AbstractContextManager["Commands"]):
+    """Commands that run in forks of one process, a second each."""
 
     def __init__(self, folder: Path) -> None:
         command, pipe = [sys.executable, "-P", __file__], subprocess.PIPE
         self.folder = folder
         self.server: Any = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=folder)
 
-    def __enter__(self) -> "Commands":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.server.communicate()
 
     def run(self, *words: str, strace: Sequence[str] = ()) -> tuple[int, str, int]:
-        """Run a command; return its exit code, stderr, and the number of lanes that it acknowledged.
-
-        With options of strace it is traced, into the file `trace`.
-        """
+        """Run a command, traced into `trace` if asked; return exit code, stderr, and lanes acknowledged."""
         print(json.dumps([*words, *["traced"] * bool(strace)]), file=self.server.stdin, flush=True)
         number, tracer = self.server.stdout.readline().strip(), None
         if strace:

@@ -156,7 +156,10 @@ def test_former_store_gives_the_same_output(name: str, run: Run) -> None:
         assert list(differences(old, found)) == [], command
 
 
-def test_same_command_trains_nothing_in_a_former_store(run: Run) -> None:
+def test_same_command_trains_nothing_in_a_former_store_nor_in_a_still_earlier_one(run: Run) -> None:
+    def forget(spec: Any) -> None:
+        del (task := spec["training"])["standardize"], task["tensors"], task["sizes"]["digest"]
+
     for name, again in (("lattices", [LATTICES]), ("options", [*OPTIONS, IMAGES])):
         restored(name)
         studies = [study["study_name"] for study in json.loads(run("study list --format json")[1])["studies"]]
@@ -165,13 +168,6 @@ def test_same_command_trains_nothing_in_a_former_store(run: Run) -> None:
             code, _, err = run(command)
             assert (code, "nothing to train" in err, "training" in err) == (0, True, False), (command, err)
         assert [lanes(study) for study in studies] == before, name
-
-
-def test_a_study_of_a_still_earlier_version_continues(run: Run) -> None:
-    def forget(spec: Any) -> None:
-        del (task := spec["training"])["standardize"], task["tensors"], task["sizes"]["digest"]
-
-    restored("options")
     rewrite_spec(Path(STORE), IMAGES_NAME, forget)
     assert "which tensors decay is not stored" in run(f"report {IMAGES_NAME} --full")[1]
     code, _, err = run(IMAGES.replace(" --standardize", ""))
@@ -180,7 +176,7 @@ def test_a_study_of_a_still_earlier_version_continues(run: Run) -> None:
     assert (code, "nothing to train" in err) == (0, True)
 
 
-def test_former_interrupted_studies_continue_to_the_values_of_fresh_ones(run: Run) -> None:
+def test_former_studies_continue_to_the_values_of_fresh_ones_with_the_same_files_only(run: Run) -> None:
     outputs = restored("unfinished")
     before = lanes(GRID_NAME)
     assert 0 < len(before) < 24
@@ -192,10 +188,7 @@ def test_former_interrupted_studies_continue_to_the_values_of_fresh_ones(run: Ru
     assert_trained_alike(after, outputs[f"study export {GRID_NAME} {WHOLE}"])
     after = continued(run, f"{TPE} --trials 7", TPE_NAME, "5 of 7 points")
     assert len({lane[:2] for lane in after}) == 7
-
-
-def test_former_study_of_user_code_continues_with_the_same_files_only(run: Run) -> None:
-    outputs, before = restored("unfinished"), lanes(USER_NAME)
+    before = lanes(USER_NAME)
     larger = f"{USER} --lr 2^-6:2^-4"
     file = Path("blocks.py")  # net.py imports it
     text = file.read_text()

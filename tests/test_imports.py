@@ -1,7 +1,4 @@
-"""Imports point down and each heavy library has its door; the top level, functions and lowest versions.
-
-`.ci/run` also runs ruff and mypy.
-"""
+"""Imports point down and each heavy library has its door; the top level, functions and lowest versions."""
 
 import ast
 import subprocess

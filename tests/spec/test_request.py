@@ -36,11 +36,21 @@ def test_an_axis_of_numbers_is_the_one_that_is_written(values: list[float], orde
     assert axis(values, "lr") == axis(np.array(values), "lr") == axis(iter(values), "lr") == written
 
 
-def test_what_is_not_an_axis_is_refused_in_one_line() -> None:
+def test_an_axis_may_be_in_averaging_times_and_what_is_not_an_axis_is_refused() -> None:
     assert axis([0.1, 0, 1], "weight_decay") == axis("0,0.1,1", "weight_decay")  # with a baseline
     bad: Any = [(0.1, "is not an axis"), ([0.1, None], "is not an axis"), ([], "empty"), ([1, 1], "twice")]
     for values, said in (*bad, ([0.1, float("nan")], "not a positive number"), ([0, 0.1, 1], "positive")):
         assert_raises(said, axis, values, "lr")
+    request = Request.of(weight_decay="0,tau:0.5,5", epochs=10)  # 60 steps
+    for name, unit in (("adamw", 1 / 60), ("sgdw:fixed", 1 / 60), ("adamw:normalized", 60**-0.5)):
+        spec = request.spec(request.variant(name))
+        expected = (0.0, canonical(unit / 5), canonical(unit / 0.5))
+        assert spec.lattice.weight_decay == expected, name
+        assert spec.tau_of_one == pytest.approx(unit), name
+    for name, remedy in (("adam", "adamw"), ("sgdw:lr-scaled", "sgdw,"), ("adamp", "adampw")):
+        assert_raises(f"write {remedy}", request.spec, request.variant(name))
+    for text, said in (("tau:0,1", "τ = 0"), ("tau:tau:1,2", "not a number"), ("tau:2,1", "unordered")):
+        assert_raises(said, Request.of, weight_decay=text)
 
 
 def test_values_are_held_as_their_fields_hold_them_and_tasks_are_completed() -> None:
@@ -62,19 +72,6 @@ def test_values_are_held_as_their_fields_hold_them_and_tasks_are_completed() -> 
         ({"cap": float("nan")}, "^cap=nan is not a finite number; write for example cap=2.5"),
     ):
         assert_raises(said, Request.of, **given_)
-
-
-def test_an_axis_in_averaging_times_is_decay_over_the_run() -> None:
-    request = Request.of(weight_decay="0,tau:0.5,5", epochs=10)  # 60 steps
-    for name, unit in (("adamw", 1 / 60), ("sgdw:fixed", 1 / 60), ("adamw:normalized", 60**-0.5)):
-        spec = request.spec(request.variant(name))
-        expected = (0.0, canonical(unit / 5), canonical(unit / 0.5))
-        assert spec.lattice.weight_decay == expected, name
-        assert spec.tau_of_one == pytest.approx(unit), name
-    for name, remedy in (("adam", "adamw"), ("sgdw:lr-scaled", "sgdw,"), ("adamp", "adampw")):
-        assert_raises(f"write {remedy}", request.spec, request.variant(name))
-    for text, said in (("tau:0,1", "τ = 0"), ("tau:tau:1,2", "not a number"), ("tau:2,1", "unordered")):
-        assert_raises(said, Request.of, weight_decay=text)
 
 
 def test_only_an_importable_function_becomes_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

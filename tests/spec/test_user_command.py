@@ -90,7 +90,7 @@ def test_compared_optimizers_have_commands_of_their_own() -> None:
     assert_raises("given 2 times for 3 optimizers", pair.compared, (*two, "sgd"))
 
 
-def test_a_specification_survives_json() -> None:
+def test_a_specification_is_the_command_its_code_and_what_is_read_and_survives_json(folder: Path) -> None:
     rest = {"read": "csv:{out}/a.csv:loss", "take": "best", "jobs": 2, "timeout": "2h", "diverged_above": 9.0}
     for one in (
         spec(),
@@ -103,9 +103,6 @@ def test_a_specification_survives_json() -> None:
         assert (again, again.identity(), again.to_dict()) == (one, one.identity(), one.to_dict())
     assert spec(metric="acc", maximize=True).direction is Direction.MAXIMIZE
     assert (spec().seeds, spec(run="a {lr} {weight_decay}").seeds) == ((0, 1, 2), (0,))
-
-
-def test_identity_is_the_command_its_code_and_what_is_read(folder: Path) -> None:
     for file, text in (("train.py", "import helper\n"), ("helper.py", "x = 1\n"), ("settings.yaml", "")):
         Path(file).write_text(text)
     run = f"{RUN} --config settings.yaml"
