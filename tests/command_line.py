@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.spec.job import DataFiles
 from lrwd_sweep.spec.study import StudySpec
 
 
@@ -31,10 +30,8 @@ def understood(command_line: str) -> Understood:
         return nullcontext()
 
     class Runner:
-        def __init__(
-            self, store: None, device: str, lanes: Any, files: DataFiles, *_: Any, **__: Any
-        ) -> None:
-            found.data_dir = files.folder
+        def __init__(self, *given: Any, **_: Any) -> None:
+            found.data_dir = given[3].folder  # of DataFiles
 
         def grid(self, name: str, spec: StudySpec, points: int = 0) -> None:
             found.name, found.spec, found.points = name, spec, points

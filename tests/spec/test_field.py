@@ -50,8 +50,7 @@ def test_options_keywords_preset_keys_and_defaults_follow_from_the_declarations(
 def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
     for asked, option, keyword in (
         (arg("batch_size", 1), "--batch-size 1", "batch_size=1"),
-        (arg("weight_decay"), "--wd", "weight_decay"),
-        (arg("beta2"), "--betas", "beta2"),
+        *((arg("weight_decay"), "--wd", "weight_decay"), (arg("beta2"), "--betas", "beta2")),
         (arg("decay_all", False), "--no-decay-norm-bias", "decay_all=False"),
         (arg("download", True), "--download", "download=True"),
         (arg("study_name", " "), "--study-name ' '", "study_name=' '"),

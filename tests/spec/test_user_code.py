@@ -74,13 +74,11 @@ def test_a_file_is_imported_with_the_files_beside_it_and_prints_to_stderr(
 FILES = {
     "mine.py": "import random, json as js\nfrom near import VALUE\ndef make(): return VALUE\n",
     "near.py": "import far.deep.below\nfrom lrwd_sweep.errors import LrwdError\nVALUE = 1\n",
-    "far/__init__.py": "",
     "far/deep/__init__.py": "ABOUT = 'deep'\n",
     "far/deep/below.py": "def late():\n    from ..beside import thing\n",
     "far/beside.py": "from . import further\nfrom json import loads\nthing = 1\n",
     "far/further.py": "import mine, far.absent, absent\n",
-    "far/other.py": "",
-    "unrelated.py": "",
+    **dict.fromkeys(("far/__init__.py", "far/other.py", "unrelated.py"), ""),
 }
 HELPERS = ["far", "far.beside", "far.deep", "far.deep.below", "far.further", "near"]
 
