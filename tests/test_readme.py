@@ -226,7 +226,7 @@ def shell(folder: Path) -> Shell:
     return run_script
 
 
-def test_the_array_is_of_all_shards_and_its_job_joins_them(run: Run, shell: Shell, capsys: Capture) -> None:
+def test_files_for_clusters_name_all_shards_and_join_them(run: Run, shell: Shell, capsys: Capture) -> None:
     Path("sweep.sh").write_text(ARRAY)
     first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", ARRAY)[0])
     for k in range(first, last + 1):
@@ -245,13 +245,10 @@ def test_the_array_is_of_all_shards_and_its_job_joins_them(run: Run, shell: Shel
     assert second_job[:2] == ["sbatch", "--dependency=afterany:17"]
     assert merge[4:] == [f"lrwd-sweep-{k}of{last}.db" for k in range(first, last + 1)]
     assert run(merge) == run(report) == 0
-
-
-def test_other_files_name_every_shard(shell: Shell) -> None:
     job = yaml.safe_load(*blocks(PAGES["clusters"], "yaml"))["spec"]
     (container,) = job["template"]["spec"]["containers"]
-    command = shlex.join(container["command"])
-    pods = [shell(command, JOB_COMPLETION_INDEX=str(k))[1][0] for k in range(job["completions"])]
+    pod = shlex.join(container["command"])
+    pods = [shell(pod, JOB_COMPLETION_INDEX=str(k))[1][0] for k in range(job["completions"])]
     loop = shell(SSH + "wait\nwhile [ $(wc -l < noted) -lt 4 ]; do sleep 0.02; done")[1]
     ((*node, cpus),) = shell(NODES, SLURM_CPUS_PER_TASK="4")[1]
     assert (node[:3], cpus) == (["lrwd-sweep", "worker", "--head"], "4")

@@ -32,7 +32,7 @@ def read(tmp_path: Path, text: str) -> Preset:
     return presets.read_preset(path)
 
 
-def test_every_preset_is_complete_and_every_figure_of_the_paper_is_there_at_two_scales() -> None:
+def test_every_preset_is_complete_and_every_figure_is_there_at_its_scale_and_as_a_mini_in_minutes() -> None:
     for name in preset_names():
         preset, specs = find_preset(name), studies(name)
         assert (preset.name, preset.about > "") == (name, True)
@@ -44,9 +44,6 @@ def test_every_preset_is_complete_and_every_figure_of_the_paper_is_there_at_two_
     figures = [f"fig{k}" for k in (1, 2, 3, 4, "s1", "s2", "s3", "s4", "s5", "s6")]
     assert sorted([*figures, "fig4-imagenet", "figs3-imagenet"]) == PAPERS
     assert sorted(f"{name}-mini" for name in figures) == MINIS
-
-
-def test_a_mini_is_the_same_question_on_the_digits_in_minutes_with_the_ratios_of_its_budgets() -> None:
     for name in MINIS:
         specs, own = studies(name), studies(name.removesuffix("-mini"))
         assert {(spec.task.data, len(spec.seeds)) for spec in specs} == {("digits", 3)}, name

@@ -116,7 +116,7 @@ def test_errors_are_capped_at_chance_and_impossible_metrics_seeds_and_caps_are_r
     assert spec(**OWN, loss="./my_loss.py:f", metric="val_error").cap == pytest.approx(2 / 3)
 
 
-def test_other_code_or_data_is_another_study_unless_unknown() -> None:
+def test_other_code_or_data_is_another_study_and_another_engine_is_not() -> None:
     code = (("./my_net.py:Net", "0123456789ab"), ("package.data:load", "000000000000"))
     other = ["code of package.data:load: ba9876543210, 000000000000"]
     assert spec(**OWN).differences(spec(**OWN | {"code": code})) == other
@@ -126,14 +126,11 @@ def test_other_code_or_data_is_another_study_unless_unknown() -> None:
     assert not one.differences(unknown) + unknown.differences(one)
     for kept in (unknown.extended(one), one.extended(unknown), one.extended(one)):
         assert stored(kept).differences(two)
-
-
-def test_a_study_continues_with_its_engine_and_drops_options_with_their_network() -> None:
     begun = Task(engine="vmap")
     assert Task().resuming(begun).engine == "vmap"
     assert Task(engine="loop").resuming(begun).engine == "loop"
-    changed = Task(**OWN).changed(net="mlp")
-    assert (changed.net_options, changed.code, changed.sizes) == ("", (), OWN["sizes"])
+    mlp = Task(**OWN).changed(net="mlp")
+    assert (mlp.net_options, mlp.code, mlp.sizes) == ("", (), OWN["sizes"])
     assert Task(**OWN).changed(data="digits").sizes == DataSet.known("digits")
     native = spec(engine="native")
     assert native.extended(spec()).task == spec().extended(native).task == native.task

@@ -83,29 +83,27 @@ FILES = {
 HELPERS = ["far", "far.beside", "far.deep", "far.deep.below", "far.further", "near"]
 
 
-def _forget_imports() -> None:
-    for name in ("mine", *HELPERS):
-        sys.modules.pop(name, None)
+def _found_again(name: str) -> user_code.UserCode:
+    for module in ("mine", *HELPERS):
+        sys.modules.pop(module, None)
     user_code._executed.clear()
+    return find("net", name)
 
 
 def test_digest_covers_the_users_modules_that_are_imported_anywhere() -> None:
     _written(FILES)
     far = ("far/deep/__init__.py", "far/deep/below.py", "far/beside.py", "far/further.py")
     for name in ("./mine.py:make", "mine:make"):
-        _forget_imports()
-        first = find("net", name)
+        first = _found_again(name)
         assert [helper.name for helper in first.helpers] == HELPERS
         assert first.digest == "83a4a731dd2a"  # stored studies have it
         for file in ("near.py", *far):
             Path(file).write_text(FILES[file] + "# changed\n")
-            _forget_imports()
-            assert find("net", name).digest != first.digest, file
+            assert _found_again(name).digest != first.digest, file
             Path(file).write_text(FILES[file])
         for file in ("far/other.py", "unrelated.py"):
             Path(file).write_text("changed = True\n")
-        _forget_imports()
-        assert find("net", name).digest == first.digest
+        assert _found_again(name).digest == first.digest
 
 
 def test_helpers_are_found_on_the_path_but_libraries_are_no_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
