@@ -157,12 +157,11 @@ def test_every_call_reads_user_data_once() -> None:
     swept(lrwd_sweep.compare, 0.01, optimizers=["sgdw", "adamw"])
 
 
-def search(trials: int) -> Study:
-    axis = "2^-7:2^-3"
-    return lrwd_sweep.tpe(trials=trials, **TINY | {"lr": axis, "weight_decay": axis, "epochs": 1})
-
-
 def test_tpe_equals_the_command_line_and_continues(monkeypatch: Patch) -> None:
+    def search(trials: int) -> Study:
+        axis = "2^-7:2^-3"
+        return lrwd_sweep.tpe(trials=trials, **TINY | {"lr": axis, "weight_decay": axis, "epochs": 1})
+
     first, found = search(4).frame, search(6)
     options = "--lr 2^-7:2^-3 --wd 2^-7:2^-3 --epochs 1 --seeds 2 --storage other.db"
     for trials in ("4", "6"):
@@ -177,7 +176,7 @@ def test_tpe_equals_the_command_line_and_continues(monkeypatch: Patch) -> None:
         search(7)
 
 
-def test_frame_surface_and_best_cell_are_what_the_store_holds(swept: Study) -> None:
+def test_a_study_is_what_the_store_holds_and_shows_itself_everywhere(swept: Study) -> None:
     frame, trials = swept.frame, stored(str(swept.store))
     assert len(frame) == len(trials) == 2 * 2 * 2
     for row, t in zip(frame.to_dict("records"), trials, strict=True):
@@ -194,9 +193,6 @@ def test_frame_surface_and_best_cell_are_what_the_store_holds(swept: Study) -> N
     assert (best.lr, best.weight_decay) == means.idxmin()
     assert best.value == pytest.approx(means.min(), rel=1e-14)
     assert None not in (best.sem, best.test_value)
-
-
-def test_a_study_shows_itself_everywhere_also_without_a_value(swept: Study) -> None:
     shown = f"<Study '{NAME}' of adamw: 2×2 cells × 2 seeds; undetermined; best val_loss "
     assert repr(swept).startswith(shown)
     assert "torch.optim.AdamW(params" in swept.recipe

@@ -65,7 +65,7 @@ def ours(module: str) -> set[str]:
     return {name for name in IMPORTS[module] if name in MODULES and name != "lrwd_sweep"}
 
 
-def test_files_are_few_and_short_and_their_names_and_those_of_public_classes_unique() -> None:
+def test_files_are_few_with_unique_names_at_six_top_entries_and_no_function_longer_than_a_screen() -> None:
     assert {package(module) for module in MODULES} == set().union(*ROWS)
     assert (len(set().union(*ROWS)) <= MOST_NAMES, len(MODULES) <= MOST_FILES) == (True, True)
     lines = {module: path.read_text(encoding="utf-8").count("\n") for module, path in MODULES.items()}
@@ -74,6 +74,14 @@ def test_files_are_few_and_short_and_their_names_and_those_of_public_classes_uni
     files = [path.stem for module, path in MODULES.items() if package(module) != "cli"]
     public = Counter(name for name in classes + files if not name.startswith("_"))
     assert [name for name, count in public.items() if count > 1] == []
+    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    top = {line.split("/")[0] for line in tracked.stdout.splitlines() if not line.startswith(".")}
+    assert top == {"pyproject.toml", "lrwd_sweep", "tests", "presets", "README.md", "CHANGELOG.md"}
+    tests = [ast.parse(path.read_text(encoding="utf-8")) for path in PROJECT.glob("tests/**/*.py")]
+    for tree in [*TREES.values(), *tests]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno <= 60, node.name
 
 
 def test_imports_point_down_without_a_circle() -> None:
@@ -99,17 +107,6 @@ def test_a_library_is_imported_only_behind_its_door_and_science_imports_numpy_an
     for module, names in libraries.items():
         if package(module) in {"science", "errors"}:
             assert names - sys.stdlib_module_names <= {"lrwd_sweep", "numpy", "scipy"}, module
-
-
-def test_top_level_holds_six_entries_and_dot_files_and_no_function_is_longer_than_a_screen() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True)
-    top = {line.split("/")[0] for line in tracked.stdout.splitlines() if not line.startswith(".")}
-    assert top == {"pyproject.toml", "lrwd_sweep", "tests", "presets", "README.md", "CHANGELOG.md"}
-    tests = [ast.parse(path.read_text(encoding="utf-8")) for path in PROJECT.glob("tests/**/*.py")]
-    for tree in [*TREES.values(), *tests]:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno <= 60, node.name
 
 
 SMALL = """project.name = "a"

@@ -117,23 +117,6 @@ def test_helpers_are_found_on_the_path_but_libraries_are_no_helpers(monkeypatch:
     assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
 
 
-def test_relative_imports_and_helpers_of_one_name_in_two_folders_are_refused() -> None:
-    for file, label in (("pkg/rel.py", "pkg.rel"), ("package/__init__.py", "package")):
-        _written({f"{Path(file).parent}/__init__.py": "", f"{Path(file).parent}/near.py": "VALUE = 3"})
-        _written({file: "from .near import VALUE\ndef make(): return VALUE\n"})
-        assert_raises(rf"relative import.*; name it {re.escape(label)}:make", find, "net", f"./{file}:make")
-        assert find("net", f"{label}:make")() == 3
-    late = "def make():\n    import near\n"
-    for folder, imports in (("one", "import near\ndef make(): return 1\n"), ("two", late)):
-        _written({f"{folder}/{folder}.py": imports, f"{folder}/near.py": f"WHERE = {folder!r}\n"})
-    for loaded in (True, False):
-        assert find("net", "./one/one.py:make")() == 1
-        if not loaded:
-            del sys.modules["near"]
-        clash = r"'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"
-        assert_raises(clash, find, "net", "./two/two.py:make")
-
-
 def test_a_module_that_changed_is_refused_until_it_is_reloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def assert_stale(file: str) -> None:
         stale = find("net", "net_of_mine:make").refuse_stale
@@ -166,7 +149,21 @@ def test_a_module_that_changed_is_refused_until_it_is_reloaded(monkeypatch: pyte
     find("net", "net_of_mine:make").refuse_stale()
 
 
-def test_code_that_cannot_be_imported_is_refused_in_one_line() -> None:
+def test_code_that_cannot_be_imported_or_told_apart_is_refused_in_one_line() -> None:
+    for file, label in (("pkg/rel.py", "pkg.rel"), ("package/__init__.py", "package")):
+        _written({f"{Path(file).parent}/__init__.py": "", f"{Path(file).parent}/near.py": "VALUE = 3"})
+        _written({file: "from .near import VALUE\ndef make(): return VALUE\n"})
+        assert_raises(rf"relative import.*; name it {re.escape(label)}:make", find, "net", f"./{file}:make")
+        assert find("net", f"{label}:make")() == 3
+    late = "def make():\n    import near\n"
+    for folder, imports in (("one", "import near\ndef make(): return 1\n"), ("two", late)):
+        _written({f"{folder}/{folder}.py": imports, f"{folder}/near.py": f"WHERE = {folder!r}\n"})
+    for loaded in (True, False):
+        assert find("net", "./one/one.py:make")() == 1
+        if not loaded:
+            del sys.modules["near"]
+        clash = r"'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"
+        assert_raises(clash, find, "net", "./two/two.py:make")
     for source, name, complaint in (
         ("", "./absent.py:Net", "'./absent.py' cannot be read (no such file); paths begin at "),
         ("", "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),

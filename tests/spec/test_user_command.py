@@ -44,7 +44,7 @@ def test_words_are_filled_without_a_shell_and_their_text_can_be_split_again() ->
     assert spec(run=first, seeds=1).identity()["command"] == 'a "{lr*0.1}" {weight_decay}'
 
 
-def test_what_cannot_work_is_refused_with_the_remedy() -> None:
+def test_what_cannot_work_is_refused_and_compared_optimizers_have_commands_of_their_own() -> None:
     for given, text in (
         *(({"run": "a {lr}"}, "has no {weight_decay}"), ({"run": ""}, "is empty")),
         *(({"epochs": 3}, "has no {epochs}"), ({"objective": len}, "exclude each other")),
@@ -75,9 +75,6 @@ def test_what_cannot_work_is_refused_with_the_remedy() -> None:
     request = Request.of(**AXES)
     assert_raises("optimizer is required", request.variant, None)
     assert_raises(r"adamw:lr-scaled\), or not", request.variant, "adamw")
-
-
-def test_compared_optimizers_have_commands_of_their_own() -> None:
     two, plain, other = ("adam", "adamw:lr-scaled"), "a {lr} {weight_decay}", "b {lr} {weight_decay}"
     for run in ("a {optimizer} {lr} {weight_decay}", (plain, other)):
         found = Request.of(**AXES | {"run": run}).compared(two)
