@@ -20,4 +20,4 @@ def constraints(pyproject: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(*constraints((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")), sep="\n")  # noqa: T201
+    print(*constraints(Path("pyproject.toml").read_text("utf-8")), sep="\n")  # noqa: T201

@@ -125,10 +125,10 @@ def test_every_python_block_runs(folder: Path, monkeypatch: Patch, page: str, sh
 
 
 def test_every_command_optimizer_preset_and_gate_is_named_and_every_link_leads_to_a_file() -> None:
-    guide, commands = "".join(PAGES.values()), typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
-    named = [*optimizer_names(), *preset_names()]
-    assert [name for name in named if name not in guide] == []
-    assert [name for name in commands if f"lrwd-sweep {name}" not in README] == []
+    guide = "".join(PAGES.values())
+    root: Any = typer.main.get_command(app.app)
+    assert [name for name in (*optimizer_names(), *preset_names()) if name not in guide] == []
+    assert [name for name in root.commands if f"lrwd-sweep {name}" not in README] == []
     assert [page for page in PAGES if f"](lrwd_sweep/docs/{page}.md)" not in README] == ["README"]
     for name, text in PAGES.items():
         for target in re.findall(r"\]\(([^)]+)\)", text):
