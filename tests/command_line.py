@@ -2,15 +2,13 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.spec.job import DataFiles
 from lrwd_sweep.spec.study import StudySpec
 
 
@@ -27,22 +25,18 @@ def understood(command_line: str) -> Understood:
     """Run a `grid` or `tpe` command as a shell would, up to where it opens the store and trains."""
     found = Understood()
 
-    @contextmanager
-    def open_store(storage: str | None, *, write: bool) -> Iterator[None]:
+    def open_store(storage: str | None, *, write: bool) -> AbstractContextManager[None]:
         found.storage = storage
-        yield
+        return nullcontext()
 
     class Runner:
-        def __init__(
-            self, store: None, device: str, lanes: int | None, files: DataFiles, *_: Any, **__: Any
-        ) -> None:
-            found.data_dir = files.folder
+        def __init__(self, *given: Any, **_: Any) -> None:
+            found.data_dir = given[3].folder  # of DataFiles
 
-        def grid(self, name: str, spec: StudySpec) -> None:
-            found.name, found.spec = name, spec
-
-        def tpe(self, name: str, spec: StudySpec, points: int) -> None:
+        def grid(self, name: str, spec: StudySpec, points: int = 0) -> None:
             found.name, found.spec, found.points = name, spec, points
+
+        tpe = grid
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lrwd_sweep.store.open_store", open_store)

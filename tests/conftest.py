@@ -1,4 +1,4 @@
-"""No test leaves anything in the user's cache, nor finds anything there."""
+"""No test leaves anything in the user's cache, nor finds anything there; shared fixtures."""
 
 import os
 from collections.abc import Iterator
@@ -20,10 +20,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Count property tests as slow ones too if only these are asked for."""
-    for item in items:
-        if config.option.markexpr == "slow" and getattr(
-            getattr(item, "obj", None), "is_hypothesis_test", False
-        ):
+    for item in items if config.option.markexpr == "slow" else ():
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.slow)
 
 
@@ -40,6 +38,14 @@ def store(tmp_path: Path) -> Iterator[object]:
 
     with open_store(str(tmp_path / "a.db"), write=True) as opened:
         yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, in which no variable names another store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LRWD_STORAGE", raising=False)
+    return tmp_path
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from itertools import chain
+from contextlib import AbstractContextManager, closing, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +36,15 @@ def stored(path: Path, name: str) -> Stored:
         for file in path.parent.glob(f"{path.name}*"):
             if file.is_file():  # also a journal, which SQLite rolls back
                 shutil.copy(file, folder)
-        database = sqlite3.connect(Path(folder, path.name))
-        try:
+        with closing(sqlite3.connect(Path(folder, path.name))) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "I2"
             assert database.execute("PRAGMA foreign_key_check").fetchall() == [], "I2"
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchall():
                 return {}
-            rows = database.execute(
-                """SELECT lr, weight_decay, seed, status, metrics, detail, snapshots, curves_checksum
-                FROM trials WHERE study_id = (SELECT id FROM studies WHERE name = ?)""",
-                (name,),
-            ).fetchall()
-        finally:
-            database.close()
-    found = {(lr, decay, seed): tuple(rest) for lr, decay, seed, *rest in rows}
+            study = "study_id = (SELECT id FROM studies WHERE name = ?)"
+            numbers = "lr, weight_decay, seed, status, metrics, detail, snapshots, curves_checksum"
+            rows = database.execute(f"SELECT {numbers} FROM trials WHERE {study}", (name,)).fetchall()
+    found = {row[:3]: row[3:] for row in rows}
     assert len(found) == len(rows), "I3: a lane is stored twice"
     return found
 
@@ -80,14 +74,19 @@ def assert_finished(path: Path, name: str, whole: Stored) -> None:
     assert not left, f"I4: {left}"
 
 
+def _status(pid: int | str) -> list[str]:
+    """Return the state of a process, "Z" if there is none, and its parent."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+    return ["Z"]
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that descend from one."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[1]) == pid and fields[0] not in "ZX":
-                found.append(int(stat.parent.name))
+    running = {int(path.name): _status(path.name) for path in Path("/proc").glob("[0-9]*")}
+    found = [
+        child for child, (state, *parent) in running.items() if parent == [str(pid)] and state not in "ZX"
+    ]
     return found + [one for child in found for one in children(child)]
 
 
@@ -95,49 +94,30 @@ def assert_ended(pids: Iterable[int | str], seconds: float = 60) -> None:
     """Wait until none of the processes runs any more."""
     until = time.monotonic() + seconds
     for pid in pids:
-        with suppress(OSError):
-            while (
-                Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-                not in "ZX"
-            ):
-                assert time.monotonic() < until, f"process {pid} goes on"
-                time.sleep(0.02)
+        while _status(pid)[0] not in "ZX":
+            assert time.monotonic() < until, f"process {pid} goes on"
+            time.sleep(0.02)
 
 
-class Commands:
-    """Commands that run in forks of one process, a second each; a context manager."""
+class Commands(AbstractContextManager["Commands"]):
+    """Commands that run in forks of one process, a second each."""
 
     def __init__(self, folder: Path) -> None:
         command, pipe = [sys.executable, "-P", __file__], subprocess.PIPE
         self.folder = folder
-        self.server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=folder)
-
-    def __enter__(self) -> "Commands":
-        return self
+        self.server: Any = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=folder)
 
     def __exit__(self, *_: object) -> None:
         self.server.communicate()
 
-    def _say(self, *words: str) -> None:
-        assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps(words) + "\n")
-        self.server.stdin.flush()
-
-    def _hear(self) -> int:
-        assert self.server.stdout is not None
-        return int(self.server.stdout.readline())
-
     def run(self, *words: str, strace: Sequence[str] = ()) -> tuple[int, str, int]:
-        """Run a command; return its exit code, stderr, and the number of lanes that it acknowledged.
-
-        With options of strace it is traced, into the file `trace`.
-        """
-        self._say(*words, *["traced"] * bool(strace))
-        number, tracer = self._hear(), None
+        """Run a command, traced into `trace` if asked; return exit code, stderr, and lanes acknowledged."""
+        print(json.dumps([*words, *["traced"] * bool(strace)]), file=self.server.stdin, flush=True)
+        number, tracer = self.server.stdout.readline().strip(), None
         if strace:
-            options = ("-f", "-qq", "-o", "trace", "-p", str(number), *strace)
+            options = ("-f", "-qq", "-o", "trace", "-p", number, *strace)
             tracer = subprocess.Popen(("strace", *options), cwd=self.folder, stderr=subprocess.DEVNULL)
-        code = self._hear()
+        code = int(self.server.stdout.readline())
         if tracer is not None:
             tracer.wait(30)
         acknowledged = int.from_bytes((self.folder / "acknowledged").read_bytes()[:8], "little")
@@ -146,11 +126,8 @@ class Commands:
 
 def counted_calls(trace: Path) -> dict[tuple[str, str], int]:
     """Count the system calls of a trace by thread and name: the numbers that strace's `when` takes."""
-    found: Counter[tuple[str, str]] = Counter()
-    for line in trace.read_text(errors="replace").splitlines():
-        if begun := re.match(r"(\d+) +(\w+)\(", line):
-            found[begun[1], begun[2]] += 1
-    return found
+    text = trace.read_text(errors="replace")
+    return Counter((call[1], call[2]) for call in re.finditer(r"^(\d+) +(\w+)\(", text, re.MULTILINE))
 
 
 def _serve() -> None:
@@ -173,27 +150,25 @@ def _serve() -> None:
         return found
 
     Store.add_trials = add_trials  # type: ignore[method-assign]
-    warm = ("grid", "--lr", "0.01", "--wd", "0.01", "--epochs", "1", "--storage", "warm.db", "-q")
-    for number, line in enumerate(chain([json.dumps(warm)], iter(sys.stdin.readline, ""))):
+    warm = ["grid", "--lr", "0.01", "--wd", "0.01", "--epochs", "1", "--storage", "warm.db", "-q"]
+    sys.argv = ["lrwd-sweep", *warm]  # which loads the libraries
+    with redirect_stdout(sys.stderr):
+        assert app.run() == 0
+    Path("warm.db").unlink()
+    for line in sys.stdin:
         *words, last = json.loads(line)
         memory[:8] = bytes(8)
-        if number and (child := os.fork()):
+        if child := os.fork():
             os.write(1, b"%d\n" % child)
             os.write(1, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             continue
-        if number:
-            for name, stream in (("out", 1), ("err", 2)):
-                os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-            while last == "traced" and "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
-                time.sleep(0.001)
-            signals.end_on_signals()
+        for name, stream in (("out", 1), ("err", 2)):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        while last == "traced" and "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
+            time.sleep(0.001)
+        signals.end_on_signals()
         sys.argv = ["lrwd-sweep", *words, *[last] * (last != "traced")]
-        if number:
-            app.main()
-        sys.stdout, out = sys.stderr, sys.stdout
-        assert app.run() == 0
-        sys.stdout = out
-        Path("warm.db").unlink()
+        app.main()
 
 
 if __name__ == "__main__":

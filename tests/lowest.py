@@ -1,30 +1,23 @@
 """The lowest versions that `pyproject.toml` allows, for pip: `python -m tests.lowest > constraints.txt`."""
 
-import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
-
-def constraints(pyproject: str) -> list[str]:
-    """One line for each requirement of the package and its extras. Raises ValueError without a bound."""
+def constraints(pyproject: str) -> Iterator[str]:
+    """Yield the lower bound of each requirement and extra as its only version; ValueError without a bound."""
     project = tomllib.loads(pyproject)["project"]
     extras = project.get("optional-dependencies", {}).values()
-    asked = [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
-    return [_lowest(one) for one in asked if one.name != project["name"]]
-
-
-def _lowest(asked: Requirement) -> str:
-    """Its lower bound as the only version; a constraint names no extras."""
-    bounds = [one.version for one in asked.specifier if one.operator == ">="]
-    if not bounds:
-        raise ValueError(f"{asked.name} has no lower bound; write >= in pyproject.toml")
-    marker = f"; {asked.marker}" if asked.marker else ""
-    return f"{asked.name}=={bounds[0]}{marker}"
+    for asked in [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]:
+        bounds = [one.version for one in asked.specifier if one.operator == ">="]
+        if not bounds and asked.name != project["name"]:
+            raise ValueError(f"{asked.name} has no lower bound; write >= in pyproject.toml")
+        for bound in bounds:
+            yield f"{asked.name}=={bound}" + (f"; {asked.marker}" if asked.marker else "")
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join([*constraints(PYPROJECT.read_text(encoding="utf-8")), ""]))
+    print(*constraints(Path("pyproject.toml").read_text("utf-8")), sep="\n")  # noqa: T201

@@ -22,12 +22,8 @@ CPU = torch.device("cpu")
 F32, F64 = torch.float32, torch.float64
 ADAMW, SGDW = Optimizer.parse("adamw"), Optimizer.parse("sgdw")
 SIZES = DataSet(train=48, validation=20, test=20, classes=4, shape=(1, 8, 8))
-TOKENS = DataSet(  # windows of tokens, each the class of the position before
-    *(48, 20, 20, 11, (6,)),
-    target=POSITION,
-    target_shape=(6,),
-    inputs=(Input((6,), "int64", 10),),
-)
+WINDOW = Input((6,), "int64", 10)  # of tokens, each the class of the position before
+TOKENS = DataSet(48, 20, 20, 11, (6,), target=POSITION, target_shape=(6,), inputs=(WINDOW,))
 CELLS = [Cell(0.004, 1e-2), Cell(0.001, 0.1), Cell(0.0005, 0.0)]  # for Adam
 WELL = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]  # for SGD
 ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps

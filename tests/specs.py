@@ -15,64 +15,46 @@ from lrwd_sweep.spec.task import Task
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01))
 
 positive = st.floats(1e-12, 1e6)
+caps = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 axes = st.lists(positive, min_size=1, max_size=4).map(tuple)
 lattices = st.builds(Lattice, axes, axes)
+KNOWN: Any = {"net": NETWORKS, "precision": PRECISIONS, "augment": AUGMENTATIONS}
 seeds = st.sets(st.integers(0, 20), min_size=1, max_size=4).map(lambda found: tuple(sorted(found)))
 _trainings = st.builds(
     Task,
-    net=st.sampled_from(sorted(NETWORKS)),
     epochs=st.integers(1, 2000),
     batch_size=st.integers(2, 400),
     schedule=st.sampled_from(Schedule),
     t_0=st.none() | st.integers(1, 50),
     t_mult=st.integers(1, 3),
     eta_min=st.floats(0, 0.5),
-    momentum=st.none() | st.floats(0, 0.999),
     momentum_form=st.sampled_from(MomentumForm),
-    nesterov=st.booleans(),
     beta1=st.none() | st.floats(1e-9, 0.999),  # schedule-free has none of 0
-    beta2=st.none() | st.floats(0, 0.999),
     eps=st.none() | st.floats(0, 1),
-    decay_all=st.booleans(),
-    precision=st.sampled_from(sorted(PRECISIONS)),
     data=st.just("digits"),
-    augment=st.sampled_from(sorted(AUGMENTATIONS)),
+    **dict.fromkeys(("momentum", "beta2"), st.none() | st.floats(0, 0.999)),
+    **dict.fromkeys(("nesterov", "decay_all"), st.booleans()),
+    **{name: st.sampled_from(sorted(known)) for name, known in KNOWN.items()},
 )
 trainings = st.builds(lambda task, n: task.changed(warmup=n % task.epochs), _trainings, st.integers(0, 5))
-elsewhere = st.builds(
-    Task, net=st.just("mlp"), data=st.just("folder:/nowhere"), sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5)))
-)
-optimizers = st.builds(
-    lambda name, end: Optimizer.parse(name + end),
-    st.sampled_from(optimizer_names()),
-    st.sampled_from(["", ":normalized"]),
-)
+elsewhere = st.just(Task(net="mlp", data="folder:/nowhere", sizes=DataSet(500, 9, 9, 3, (3, 4, 5))))
+names = [f"{name}{end}" for name in optimizer_names() for end in ("", ":normalized")]
+optimizers = st.sampled_from(names).map(Optimizer.parse)
+kinds, metrics = st.sampled_from([Kind.GRID, Kind.TPE]), st.sampled_from(sorted(Task().metrics))
 ours = st.builds(
-    StudySpec,
-    st.sampled_from([Kind.GRID, Kind.TPE]),
-    optimizers,
-    lattices,
-    seeds,
-    st.sampled_from(sorted(Task().metrics)),
-    trainings | elsewhere,
-    given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    StudySpec, kinds, optimizers, lattices, seeds, metrics, trainings | elsewhere, given_cap=caps
 )
+theirs = st.builds(Optimizer, st.none(), st.sampled_from(DecayRule), st.text(min_size=1))
 imported = st.builds(
-    StudySpec,
-    st.just(Kind.IMPORT),
-    optimizers | st.builds(Optimizer, st.none(), st.sampled_from(DecayRule), st.text(min_size=1)),
-    lattices,
-    seeds,
-    st.text(min_size=1),
-    st.none(),
-    st.sampled_from(Direction),
-    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    *(StudySpec, st.just(Kind.IMPORT), optimizers | theirs, lattices, seeds, st.text(min_size=1), st.none()),
+    direction=st.sampled_from(Direction),
+    given_cap=caps,
 )
 
 
 def spec(**changes: Any) -> StudySpec:
     """Return a study of the digits with `changes` of fields of StudySpec or its task."""
-    mine = {name: changes.pop(name) for name in ("kind", "lattice", "seeds", "metric") if name in changes}
+    parts: Any = {"kind": Kind.GRID, "lattice": LATTICE, "seeds": (0, 1), "metric": "val_loss"}
+    parts |= {name: changes.pop(name) for name in parts if name in changes}
     optimizer = Optimizer.parse(changes.pop("optimizer", "adamw"))
-    parts: dict[str, Any] = {"kind": Kind.GRID, "lattice": LATTICE, "seeds": (0, 1), "metric": "val_loss"}
-    return StudySpec(optimizer=optimizer, task=Task(**changes), **parts | mine)
+    return StudySpec(optimizer=optimizer, task=Task(**changes), **parts)

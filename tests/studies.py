@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -29,33 +30,27 @@ def study(
     height: Height = bowl,
     name: str | None = "mine",  # None: the default name
     *,
-    seeds: int = 3,
     lost: Mapping[tuple[int, int, int], Status] | None = None,  # by (i, j, seed)
-    kind: Kind = Kind.GRID,
-    lattice: Lattice = LATTICE,
-    optimizer: str = "adamw",
-    noise: float = 0.0,  # of every lane
-    stream: int = 0,
+    **others: Any,
 ) -> Result:
     """Return a study of `height`, each seed a little above the one before; MISSING lanes have no metrics.
 
     NaN diverges, infinity is not trained. It is analysed once per process: do not change its trials.
     """
-    gone = frozenset((lost or {}).items())
-    return _study(height, name, seeds, gone, kind, lattice, optimizer, noise, stream)
+    return _study(height, name, frozenset((lost or {}).items()), **others)
 
 
 @cache
 def _study(
     height: Height,
     name: str | None,
-    seeds: int,
     lost: frozenset[tuple[tuple[int, int, int], Status]],
-    kind: Kind,
-    lattice: Lattice,
-    optimizer: str,
-    noise: float,
-    stream: int,
+    seeds: int = 3,
+    kind: Kind = Kind.GRID,
+    lattice: Lattice = LATTICE,
+    optimizer: str = "adamw",
+    noise: float = 0.0,  # of every lane
+    stream: int = 0,
 ) -> Result:
     statuses, random, trials = dict(lost), np.random.default_rng(stream), []
     lr, decay = (np.log2([value for value in axis if value]) for axis in (lattice.lr, lattice.weight_decay))
@@ -84,12 +79,8 @@ def without(found: Result, *lanes: tuple[int, int, int]) -> Result:
 
 def mirrored(found: Result) -> Result:
     """Return the same study in a metric of which higher is better: every value is the negative."""
-    trials = [
-        replace(trial, metrics={name: -value for name, value in trial.metrics.items()})
-        for trial in found.trials
-    ]
-    spec = replace(found.spec, kind=Kind.IMPORT, task=None, direction=Direction.MAXIMIZE)
-    return result(found.name, spec, found.created, trials)
+    trials = [replace(one, metrics={k: -v for k, v in one.metrics.items()}) for one in found.trials]
+    return result(found.name, replace(plain(found).spec, direction=Direction.MAXIMIZE), "", trials)
 
 
 def plain(found: Result) -> Result:

@@ -2,12 +2,12 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import Optimizer, users_of
@@ -17,9 +17,9 @@ from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
-from tests.specs import LATTICE, imported, lattices, ours, seeds, spec
+from tests.specs import LATTICE, imported, lattices, metrics, ours, seeds, spec
 
-OWN: dict[str, Any] = {
+OWN: Any = {
     "net": "./my_net.py:Net",
     "data": "package.data:load",
     "sizes": DataSet(500, 90, 0, 3, (4,)),
@@ -38,7 +38,48 @@ def stored(spec: StudySpec) -> StudySpec:
     return StudySpec.from_dict(json.loads(json.dumps(spec.to_dict())))
 
 
-def test_studies_side_by_side_are_named_by_the_optimizer_and_what_differs() -> None:
+@given(ours | imported)
+def test_spec_survives_json(spec: StudySpec) -> None:
+    assert stored(spec) == spec
+
+
+@given(ours)
+def test_hyperparameters_of_other_families_do_not_matter(spec: StudySpec) -> None:
+    names = ("momentum", "beta1", "beta2", "eps")
+    changed: Any = {name: 0.123 for name in names if spec.optimizer.family not in users_of(name)}
+    other = replace(spec, task=(spec.task or Task()).changed(**changed))
+    assert (spec.differences(other), other.default_name) == ([], spec.default_name)
+
+
+def test_only_a_change_of_identity_shows_and_has_another_name() -> None:
+    for name, value in IDENTITY:
+        common = {"schedule": Schedule.RESTARTS} if name in ("t_0", "t_mult") else {}
+        before, changed = spec(**common), spec(**common | {name: value})
+        differences = before.differences(changed)
+        assert any(difference.startswith(f"{name}: ") for difference in differences), name
+        assert changed.default_name != before.default_name, name
+        turned = [re.sub(": (.*), (.*)", r": \2, \1", text) for text in changed.differences(before)]
+        assert differences == turned, name
+    assert not {"loss", "net_options", "code", "engine", "sizes"} & spec(net="cnn").identity().keys()
+    assert {"net", "epochs", "t_0", "momentum", "precision"} <= Task().to_dict().keys()  # at defaults too
+    for other in (
+        *(spec(lattice=Lattice((1.0,), (2.0,))), spec(seeds=(7,)), spec(metric="val_error")),
+        *(spec(t_0=5, t_mult=3), spec(engine="loop")),
+        replace(spec(), given_cap=2.5, direction=Direction.MAXIMIZE),
+    ):
+        assert (spec().differences(other), other.default_name) == ([], spec().default_name), other
+        assert stored(other) == other
+    assert (spec().extended(other).given_cap, spec().extended(other).direction) == (2.5, "maximize")
+
+
+def test_names_are_readable_and_side_by_side_say_what_differs() -> None:
+    assert spec().default_name == "digits-mlp-norm-adamw-cosine-60ep-b64"
+    changed = spec(optimizer="sgdw:lr-scaled", momentum=0.5, kind=Kind.TPE)
+    assert changed.default_name == "digits-mlp-norm-sgdw-lr-scaled-cosine-60ep-b64-mu0.5-tpe"
+    assert spec(precision="bfloat16").default_name == f"{spec().default_name}-bfloat16"
+    mine = spec(**OWN | {"net": "../nets/my_net.py:Net"}, loss="./my_loss.py:f")
+    assert stored(mine) == mine
+    assert mine.default_name == "package.data-load-my_net-net-adamw-cosine-60ep-b64-my_loss-f-width-3"
     assert spec(optimizer="adamwr", schedule=Schedule.RESTARTS).title == "adamwr"
     assert spec(optimizer="adamwr").title == "adamw:normalized"
     adams = [spec(optimizer="adam", **given) for given in ({}, {"schedule": Schedule.STEP}, {"epochs": 1})]
@@ -48,58 +89,7 @@ def test_studies_side_by_side_are_named_by_the_optimizer_and_what_differs() -> N
     assert spec(optimizer="adamw", nesterov=True).formula == spec(optimizer="adamw").formula
 
 
-@given(ours | imported)
-def test_spec_survives_json(spec: StudySpec) -> None:
-    assert stored(spec) == spec
-
-
-@given(ours)
-def test_hyperparameters_of_other_families_do_not_matter(spec: StudySpec) -> None:
-    assert spec.task is not None
-    names = ("momentum", "beta1", "beta2", "eps")
-    changed = {name: 0.123 for name in names if spec.optimizer.family not in users_of(name)}
-    other = replace(spec, task=spec.task.changed(**changed))
-    assert spec.differences(other) == []
-    assert spec.default_name == other.default_name
-
-
-def test_change_of_identity_shows_and_has_another_name() -> None:
-    for name, value in IDENTITY:
-        common = {"schedule": Schedule.RESTARTS} if name in ("t_0", "t_mult") else {}
-        before, changed = spec(**common), spec(**common | {name: value})
-        differences = before.differences(changed)
-        assert any(difference.startswith(f"{name}: ") for difference in differences), name
-        assert changed.default_name != before.default_name, name
-        assert [text.split(": ")[1].split(", ")[::-1] for text in differences] == [
-            text.split(": ")[1].split(", ") for text in changed.differences(before)
-        ], name
-
-
-def test_change_of_extent_or_of_an_unused_field_keeps_identity_and_name() -> None:
-    assert not {"loss", "net_options", "code", "engine", "sizes"} & spec(net="cnn").identity().keys()
-    assert {"net", "epochs", "t_0", "momentum", "precision"} <= Task().to_dict().keys()  # at defaults too
-    for other in (
-        *(spec(lattice=Lattice((1.0,), (2.0,))), spec(seeds=(7,)), spec(metric="val_error")),
-        *(spec(t_0=5, t_mult=3), spec(engine="loop")),
-        replace(spec(), given_cap=2.5, direction=Direction.MAXIMIZE),
-    ):
-        assert spec().differences(other) == [], other
-        assert spec().default_name == other.default_name, other
-        assert stored(other) == other
-    assert (spec().extended(other).given_cap, spec().extended(other).direction) == (2.5, "maximize")
-
-
-def test_default_name_is_readable() -> None:
-    assert spec().default_name == "digits-mlp-norm-adamw-cosine-60ep-b64"
-    changed = spec(optimizer="sgdw:lr-scaled", momentum=0.5, kind=Kind.TPE)
-    assert changed.default_name == "digits-mlp-norm-sgdw-lr-scaled-cosine-60ep-b64-mu0.5-tpe"
-    assert spec(precision="bfloat16").default_name == f"{spec().default_name}-bfloat16"
-    mine = spec(**OWN | {"net": "../nets/my_net.py:Net"}, loss="./my_loss.py:f")
-    assert stored(mine) == mine
-    assert mine.default_name == "package.data-load-my_net-net-adamw-cosine-60ep-b64-my_loss-f-width-3"
-
-
-@given(ours, lattices, seeds, st.sampled_from(sorted(Task().metrics)))
+@given(ours, lattices, seeds, metrics)
 def test_extension_holds_both(spec: StudySpec, lattice: Lattice, more: tuple[int, ...], metric: str) -> None:
     other = StudySpec(spec.kind, spec.optimizer, lattice, more, metric, spec.task)
     extended = spec.extended(other)
@@ -110,26 +100,20 @@ def test_extension_holds_both(spec: StudySpec, lattice: Lattice, more: tuple[int
     assert extended.extended(other) == extended
 
 
-def test_impossible_metrics_seeds_and_caps_are_refused() -> None:
+def test_errors_are_capped_at_chance_and_impossible_metrics_seeds_and_caps_are_refused() -> None:
     assert_raises("unknown metric 'val_los'; did you mean val_loss", spec, metric="val_los")
     assert_raises("seeds=0 trains nothing", spec, seeds=())
     for cap in (math.nan, math.inf, -math.inf):
         assert_raises(r"cap=.* is not finite; leave it out for no cap", replace, spec(), given_cap=cap)
-
-
-def test_errors_are_capped_at_chance_and_losses_only_by_a_given_cap() -> None:
     foreign = StudySpec(Kind.IMPORT, Optimizer.parse("adam"), LATTICE, (0,), "perplexity", None)
     assert [found.cap for found in (spec(), foreign, spec(**OWN, loss="./my_loss.py:f"))] == [None] * 3
     error = spec(metric="val_error")
-    assert (replace(spec(), given_cap=2.5).cap, error.cap, replace(error, given_cap=0.5).cap) == (
-        2.5,
-        0.9,
-        0.5,
-    )
+    capped = (replace(spec(), given_cap=2.5), replace(error, given_cap=0.5), error)
+    assert [found.cap for found in capped] == [2.5, 0.5, 0.9]
     assert spec(**OWN, loss="./my_loss.py:f", metric="val_error").cap == pytest.approx(2 / 3)
 
 
-def test_other_code_or_data_is_another_study_unless_unknown() -> None:
+def test_other_code_or_data_is_another_study_and_another_engine_is_not() -> None:
     code = (("./my_net.py:Net", "0123456789ab"), ("package.data:load", "000000000000"))
     other = ["code of package.data:load: ba9876543210, 000000000000"]
     assert spec(**OWN).differences(spec(**OWN | {"code": code})) == other
@@ -139,14 +123,11 @@ def test_other_code_or_data_is_another_study_unless_unknown() -> None:
     assert not one.differences(unknown) + unknown.differences(one)
     for kept in (unknown.extended(one), one.extended(unknown), one.extended(one)):
         assert stored(kept).differences(two)
-
-
-def test_a_study_continues_with_its_engine_and_drops_options_with_their_network() -> None:
     begun = Task(engine="vmap")
     assert Task().resuming(begun).engine == "vmap"
     assert Task(engine="loop").resuming(begun).engine == "loop"
-    changed = Task(**OWN).changed(net="mlp")
-    assert (changed.net_options, changed.code, changed.sizes) == ("", (), OWN["sizes"])
+    mlp = Task(**OWN).changed(net="mlp")
+    assert (mlp.net_options, mlp.code, mlp.sizes) == ("", (), OWN["sizes"])
     assert Task(**OWN).changed(data="digits").sizes == DataSet.known("digits")
     native = spec(engine="native")
     assert native.extended(spec()).task == spec().extended(native).task == native.task

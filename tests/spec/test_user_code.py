@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import random
 import re
 import sys
 import time
@@ -21,9 +22,8 @@ paths = st.lists(names | st.sampled_from([".", ".."]), min_size=1, max_size=4).m
 
 
 @pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Work in an empty folder; forget what is imported from it."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(user_code, "_helper_paths", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
@@ -56,10 +56,8 @@ def test_incomplete_names_are_refused_and_other_names_unchanged() -> None:
 
 
 def test_a_file_is_imported_with_the_files_beside_it_and_prints_to_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import random
-
     made = "from beside_it import VALUE\nprint('loading')\nclass Made:\n    number = lambda: VALUE\n"
     _written({"sub/beside_it.py": "VALUE = 3\n", "sub/mine.py": made})
     _written({"random.py": "def make(): return 4\n", "home/mine.py": "def make(): return 5\n"})
@@ -67,56 +65,45 @@ def test_a_file_is_imported_with_the_files_beside_it_and_prints_to_stderr(
     assert tuple(capsys.readouterr()) == ("", "loading\n")
     assert find("net", "./random.py:make")() == 4
     assert sys.modules["random"] is random  # the standard one
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", f"{os.getcwd()}/home")
     name = canonical("net", "~/mine.py:make")
-    assert name == f"{tmp_path}/home/mine.py:make"
+    assert name == f"{os.getcwd()}/home/mine.py:make"
     assert find("net", name)() == 5
 
 
 FILES = {
     "mine.py": "import random, json as js\nfrom near import VALUE\ndef make(): return VALUE\n",
     "near.py": "import far.deep.below\nfrom lrwd_sweep.errors import LrwdError\nVALUE = 1\n",
-    "far/__init__.py": "",
     "far/deep/__init__.py": "ABOUT = 'deep'\n",
     "far/deep/below.py": "def late():\n    from ..beside import thing\n",
     "far/beside.py": "from . import further\nfrom json import loads\nthing = 1\n",
     "far/further.py": "import mine, far.absent, absent\n",
-    "far/other.py": "",
-    "unrelated.py": "",
+    **dict.fromkeys(("far/__init__.py", "far/other.py", "unrelated.py"), ""),
 }
-
-
 HELPERS = ["far", "far.beside", "far.deep", "far.deep.below", "far.further", "near"]
 
 
-def _forget_imports() -> None:
-    for name in ("mine", *HELPERS):
-        sys.modules.pop(name, None)
+def _found_again(name: str) -> user_code.UserCode:
+    for module in ("mine", *HELPERS):
+        sys.modules.pop(module, None)
     user_code._executed.clear()
+    return find("net", name)
 
 
 def test_digest_covers_the_users_modules_that_are_imported_anywhere() -> None:
     _written(FILES)
+    far = ("far/deep/__init__.py", "far/deep/below.py", "far/beside.py", "far/further.py")
     for name in ("./mine.py:make", "mine:make"):
-        _forget_imports()
-        first = find("net", name)
+        first = _found_again(name)
         assert [helper.name for helper in first.helpers] == HELPERS
         assert first.digest == "83a4a731dd2a"  # stored studies have it
-        for file in (
-            "near.py",
-            "far/deep/__init__.py",
-            "far/deep/below.py",
-            "far/beside.py",
-            "far/further.py",
-        ):
+        for file in ("near.py", *far):
             Path(file).write_text(FILES[file] + "# changed\n")
-            _forget_imports()
-            assert find("net", name).digest != first.digest, file
+            assert _found_again(name).digest != first.digest, file
             Path(file).write_text(FILES[file])
         for file in ("far/other.py", "unrelated.py"):
             Path(file).write_text("changed = True\n")
-        _forget_imports()
-        assert find("net", name).digest == first.digest
+        assert _found_again(name).digest == first.digest
 
 
 def test_helpers_are_found_on_the_path_but_libraries_are_no_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,15 +117,44 @@ def test_helpers_are_found_on_the_path_but_libraries_are_no_helpers(monkeypatch:
     assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
 
 
-def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> None:
+def test_a_module_that_changed_is_refused_until_it_is_reloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def assert_stale(file: str) -> None:
+        stale = find("net", "net_of_mine:make").refuse_stale
+        assert_raises(rf":make': '.*{file}\.py' has changed on disk", stale)
+
+    def write(width: int) -> None:
+        _written({"net_of_mine.py": f"from blocks_of_mine import body\ndef make(): return {width}\n"})
+
+    monkeypatch.syspath_prepend(os.getcwd())
+    _written({"blocks_of_mine.py": "def body(x): return x\n"})
+    write(8)
+    net = importlib.import_module("net_of_mine")  # as a notebook does, before `find` sees it
+    time.sleep(0.02)  # ticks of a file system's clock
+    for before, width in ((8, 16), (16, 160)):
+        write(width)
+        assert_stale("net_of_mine")
+        assert find("net", "net_of_mine:make")() == before, "Python imports a module once"
+        importlib.reload(net)
+        code = find("net", "net_of_mine:make")
+        code.refuse_stale()
+        assert code() == width
+    files = {"net_of_mine.py", "blocks_of_mine.py"}
+    assert {Path(path).name for path in find("net", "net_of_mine:body").sources} == files
+    _written({"blocks_of_mine.py": "def body(x): return x + 1\n"})
+    assert_stale("blocks_of_mine")
+    assert find("net", "net_of_mine:make").digest == code.digest
+    importlib.reload(sys.modules["blocks_of_mine"])
+    assert_stale("blocks_of_mine")  # until what imports it is reloaded too
+    importlib.reload(net)
+    find("net", "net_of_mine:make").refuse_stale()
+
+
+def test_code_that_cannot_be_imported_or_told_apart_is_refused_in_one_line() -> None:
     for file, label in (("pkg/rel.py", "pkg.rel"), ("package/__init__.py", "package")):
         _written({f"{Path(file).parent}/__init__.py": "", f"{Path(file).parent}/near.py": "VALUE = 3"})
         _written({file: "from .near import VALUE\ndef make(): return VALUE\n"})
         assert_raises(rf"relative import.*; name it {re.escape(label)}:make", find, "net", f"./{file}:make")
         assert find("net", f"{label}:make")() == 3
-
-
-def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
     late = "def make():\n    import near\n"
     for folder, imports in (("one", "import near\ndef make(): return 1\n"), ("two", late)):
         _written({f"{folder}/{folder}.py": imports, f"{folder}/near.py": f"WHERE = {folder!r}\n"})
@@ -148,54 +164,6 @@ def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
             del sys.modules["near"]
         clash = r"'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"
         assert_raises(clash, find, "net", "./two/two.py:make")
-
-
-def test_an_imported_module_keeps_the_digest_of_what_was_imported() -> None:
-    _written({"pkg_of_mine/__init__.py": "from pkg_of_mine.nets import make\n"})
-    _written({"pkg_of_mine/nets.py": "def make():\n    return 1\n"})
-    first = find("net", "pkg_of_mine:make")
-    assert {Path(path).name for path in first.sources} == {"__init__.py", "nets.py"}
-    _written({"pkg_of_mine/nets.py": "def make():\n    return 2\n"})
-    again = find("net", "pkg_of_mine:make")
-    assert (again(), again.digest) == (1, first.digest), "Python imports a module once"
-    assert_raises(r"nets\.py' has changed on disk since it was imported; restart", again.refuse_stale)
-
-
-CODE = "from blocks_of_mine import body\nWIDTH = 8\ndef make():\n    return WIDTH\n"
-
-
-@pytest.fixture
-def imported_before(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Import a module with a helper as a notebook does, before `find` sees it."""
-    monkeypatch.syspath_prepend(os.getcwd())
-    _written({"net_of_mine.py": CODE, "blocks_of_mine.py": "def body(x):\n    return x\n"})
-    importlib.import_module("net_of_mine")
-    time.sleep(0.02)  # ticks of a file system's clock
-    return Path("net_of_mine.py")
-
-
-def test_a_module_that_changed_is_refused_until_it_is_reloaded(imported_before: Path) -> None:
-    for width, asked in ((16, False), (160, True)):
-        if asked:
-            find("net", "net_of_mine:make").refuse_stale()
-        imported_before.write_text(CODE.replace("8", str(width)))
-        stale = find("net", "net_of_mine:make").refuse_stale
-        assert_raises(r":make': '.*net_of_mine\.py' has changed on disk", stale)
-        importlib.reload(sys.modules["net_of_mine"])
-        code = find("net", "net_of_mine:make")
-        code.refuse_stale()
-        assert code() == width
-    Path("blocks_of_mine.py").write_text("def body(x):\n    return x + 1\n")
-    for again in ([], ["blocks_of_mine"]):  # until what imports it is reloaded too
-        for name in again:
-            importlib.reload(sys.modules[name])
-        stale = find("net", "net_of_mine:make").refuse_stale
-        assert_raises(r"blocks_of_mine\.py' has changed on disk", stale)
-    importlib.reload(sys.modules["net_of_mine"])
-    find("net", "net_of_mine:make").refuse_stale()
-
-
-def test_code_that_cannot_be_imported_is_refused_in_one_line() -> None:
     for source, name, complaint in (
         ("", "./absent.py:Net", "'./absent.py' cannot be read (no such file); paths begin at "),
         ("", "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
@@ -210,10 +178,8 @@ def test_code_that_cannot_be_imported_is_refused_in_one_line() -> None:
 
 
 def test_a_function_gets_the_arguments_it_takes_and_its_exception_names_the_line() -> None:
-    functions = (
-        "def some(b, *, c=2): return b, c\ndef any_(**options): return options\ndef none(): return ()\n"
-    )
-    _written({"mine.py": functions})
+    two = "def some(b, *, c=2): return b, c\ndef any_(**options): return options\n"
+    _written({"mine.py": f"{two}def none(): return ()\n"})
     some, any_, none = (find("net", f"./mine.py:{name}") for name in ("some", "any_", "none"))
     offered = {"a": 1, "b": 2}
     assert some.arguments(offered, {"c": 3}) == {"b": 2, "c": 3}

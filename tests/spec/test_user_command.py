@@ -5,16 +5,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 from tests.refusal import assert_raises
 
+PLACES = "{lr} {weight_decay}"
 RUN = "python train.py --lr={lr} --wd {weight_decay} --seed {seed}"
-AXES: dict[str, Any] = {"lr": [0.001, 0.01], "weight_decay": [0.0, 0.1], "run": RUN}
+AXES: Any = {"lr": [0.001, 0.01], "weight_decay": [0.0, 0.1], "run": RUN}
 
 
 def spec(**given: Any) -> StudySpec:
@@ -22,13 +21,11 @@ def spec(**given: Any) -> StudySpec:
     return request.spec(request.variant("adamw:lr-scaled"))
 
 
-def filled(run: str, **given: Any) -> list[str]:
-    command = spec(run=run, **{"seeds": 1, **given}).command
-    assert command is not None
-    return command.filled(Cell(1e-5, 0.0), 3, "/tmp/a folder")
+def test_words_are_filled_without_a_shell_and_their_text_can_be_split_again() -> None:
+    def filled(run: str, **given: Any) -> Any:
+        command: Any = spec(run=run, **{"seeds": 1, **given}).command
+        return command.filled(Cell(1e-5, 0.0), 3, "/tmp/a folder")
 
-
-def test_words_are_filled_without_a_shell() -> None:
     for run, words in {
         "a --lr={lr} {weight_decay} {seed}": ["a", "--lr=1e-05", "0.0", "3"],  # nanoGPT refuses --wd=0
         "a {lr*0.1} {lr:.3e} {lr*3:.1f} {weight_decay} {seed:03d}": "a 1e-06 1.000e-05 0.0 0.0 003".split(),  # noqa: SIM905
@@ -40,91 +37,70 @@ def test_words_are_filled_without_a_shell() -> None:
     assert filled("a {lr} {weight_decay} {epochs}", epochs=7)[-1] == "7"
     shell = filled("a {lr} $LRWD_WEIGHT_DECAY > {out}/x", shell=True)
     assert shell == ["/bin/sh", "-c", "a 1e-05 $LRWD_WEIGHT_DECAY > '/tmp/a folder'/x"]
-
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"run": "a {lr}"}, "has no {weight_decay}"),
-    ({"run": "a {lr} {weight_decay} {sed}"}, "unknown placeholder '{sed}'; known: {lr}"),
-    ({"run": "a {lr*x} {weight_decay}"}, "'{lr*x}' has a factor or format"),
-    ({"run": "a {lr:q} {weight_decay}"}, "'{lr:q}' has a factor or format"),
-    ({"run": "a {lr} {weight_decay} {out*2}"}, "'{out*2}' has a factor or format"),
-    ({"run": "a '{lr} {weight_decay}"}, "cannot be split into words"),
-    ({"run": ""}, "is empty"),
-    ({"run": "a {lr} {weight_decay}", "seeds": 2}, "the seeds of a cell are copies"),
-    ({"run": "a {lr} {weight_decay} {epochs}"}, "add epochs=10"),
-    ({"epochs": 3}, "has no {epochs}"),
-    ({"net": "mlp"}, "net has no effect with run"),
-    ({"preset": "verify"}, "preset has no effect"),
-    ({"lr": None}, "lr is required with run"),
-    ({"metric": "val_acc"}, "add maximize=True, or maximize=False"),
-    ({"metric": "quality"}, "is a higher or a lower 'quality' better?"),
-    ({"read": "yaml:a:b"}, "unknown source to read 'yaml'; known"),
-    ({"read": "json:a"}, "lacks a path or a key"),
-    ({"read": "stdout:loss (.*)", "metric": "loss"}, "no group named value"),
-    ({"read": "stdout:(", "metric": "loss"}, "is not a regular expression"),
-    ({"read": "stdout:(?P<value>.)"}, "metric is required"),
-    ({"timeout": "soon"}, "write 90s, 30m or 2h"),
-    ({"take": "first"}, "unknown take 'first'"),
-    ({"jobs": 0}, "jobs=0 is not a whole number"),
-    ({"run": None, "jobs": 2}, "jobs has no effect without run"),
-    ({"run": None, "maximize": True}, "a lower val_loss is better"),
-    ({"objective": len}, "exclude each other"),
-    ({"run": None, "objective": len, "keep_out": True}, "keep_out has no effect with objective"),
-    ({"run": None, "objective": lambda a: a}, "takes other arguments"),
-]
-
-
-def test_what_cannot_work_is_refused_with_the_remedy() -> None:
-    for given, text in REFUSED:
-        assert_raises(re.escape(text), spec, **given)
-    request = Request.of(**AXES)
-    assert_raises("optimizer is required", request.variant, None)
-    assert_raises(r"adamw:lr-scaled\), or not", request.variant, "adamw")
-
-
-def test_a_commands_text_can_be_quoted_and_split_again() -> None:
     first = "a '{lr*0.1}' {weight_decay}"
     for run in (first, "a 'b  c' {lr} {weight_decay} \"d'e\" '$x' ''", "a \\\\ {lr} {weight_decay}"):
-        command = spec(run=run, seeds=1).command
-        assert command is not None
+        command: Any = spec(run=run, seeds=1).command
         assert spec(run=command.text, seeds=1).command == command, run
     assert spec(run=first, seeds=1).identity()["command"] == 'a "{lr*0.1}" {weight_decay}'
 
 
-def test_compared_optimizers_have_commands_of_their_own() -> None:
-    two, plain, other = ("adam", "adamw:lr-scaled"), "a {lr} {weight_decay}", "b {lr} {weight_decay}"
-    run: Any
-    for run in ("a {optimizer} {lr} {weight_decay}", (plain, other)):
-        found = Request.of(**(AXES | {"run": run})).compared(two)
-        assert len({each.command.template for each in found.values() if each.command}) == 2, run
-    for run, names, complaint in (
-        (RUN, two, "is the same for two optimizers"),
-        ((plain, other, f"{plain} c"), two, "given 3 times for 2 optimizers"),
-        ((plain, other), (*two, "sgd"), "given 2 times for 3 optimizers"),
-        (RUN, (), "needs the names of the optimizers"),
+def test_what_cannot_work_is_refused_and_compared_optimizers_have_commands_of_their_own() -> None:
+    for given, text in (
+        *(({"run": "a {lr}"}, "has no {weight_decay}"), ({"run": ""}, "is empty")),
+        *(({"epochs": 3}, "has no {epochs}"), ({"objective": len}, "exclude each other")),
+        ({"run": f"a {PLACES} {{sed}}"}, "unknown placeholder '{sed}'; known: {lr}"),
+        ({"run": f"a '{PLACES}"}, "cannot be split into words"),
+        ({"run": f"a {PLACES}", "seeds": 2}, "the seeds of a cell are copies"),
+        ({"run": f"a {PLACES} {{epochs}}"}, "add epochs=10"),
+        *(({"net": "mlp"}, "net has no effect with run"), ({"preset": "verify"}, "preset has no effect")),
+        *(({"lr": None}, "lr is required with run"), ({"jobs": 0}, "jobs=0 is not a whole number")),
+        ({"metric": "val_acc"}, "add maximize=True, or maximize=False"),
+        ({"metric": "quality"}, "is a higher or a lower 'quality' better?"),
+        ({"read": "yaml:a:b"}, "unknown source to read 'yaml'; known"),
+        *(({"read": "json:a"}, "lacks a path or a key"), ({"timeout": "soon"}, "write 90s, 30m or 2h")),
+        *(
+            ({"read": "stdout:(?P<value>)"}, "metric is required"),
+            ({"take": "first"}, "unknown take 'first'"),
+        ),
+        ({"read": "stdout:loss (.*)", "metric": "loss"}, "no group named value"),
+        ({"read": "stdout:(", "metric": "loss"}, "is not a regular expression"),
+        ({"run": None, "jobs": 2}, "jobs has no effect without run"),
+        ({"run": None, "maximize": True}, "a lower val_loss is better"),
+        ({"run": None, "objective": len, "keep_out": True}, "keep_out has no effect with objective"),
+        ({"run": None, "objective": lambda a: a}, "takes other arguments"),
     ):
-        assert_raises(complaint, Request.of(**(AXES | {"run": run})).compared, names)
+        assert_raises(re.escape(text), spec, **given)
+    for place in ("{lr*x}", "{lr:q}", "{out*2}"):
+        assert_raises(re.escape(f"'{place}' has a factor or format"), spec, run=f"a {PLACES} {place}")
+    request = Request.of(**AXES)
+    assert_raises("optimizer is required", request.variant, None)
+    assert_raises(r"adamw:lr-scaled\), or not", request.variant, "adamw")
+    two, plain, other = ("adam", "adamw:lr-scaled"), "a {lr} {weight_decay}", "b {lr} {weight_decay}"
+    for run in ("a {optimizer} {lr} {weight_decay}", (plain, other)):
+        found = Request.of(**AXES | {"run": run}).compared(two)
+        assert len({each.command.template for each in found.values() if each.command}) == 2, run
+    pair, both = Request.of(**AXES | {"run": (plain, other)}), Request.of(**AXES)
+    three = Request.of(**AXES | {"run": (plain, other, f"{plain} c")})
+    assert_raises("is the same for two optimizers", both.compared, two)
+    assert_raises("needs the names of the optimizers", both.compared, ())
+    assert_raises("given 3 times for 2 optimizers", three.compared, two)
+    assert_raises("given 2 times for 3 optimizers", pair.compared, (*two, "sgd"))
 
 
-def test_a_specification_survives_json() -> None:
-    rest: dict[str, Any] = {"read": "csv:{out}/a.csv:loss", "take": "best", "jobs": 2, "timeout": "2h"}
-    rest |= {"diverged_above": 9.0, "keep_out": True}
-    for one in (spec(), spec(**rest), spec(metric="acc", maximize=True), spec(shell=True), spec(seeds=1)):
+def test_a_specification_is_the_command_its_code_and_what_is_read_and_survives_json(folder: Path) -> None:
+    rest = {"read": "csv:{out}/a.csv:loss", "take": "best", "jobs": 2, "timeout": "2h", "diverged_above": 9.0}
+    for one in (
+        spec(),
+        spec(**rest, keep_out=True),
+        spec(metric="acc", maximize=True),
+        spec(shell=True),
+        spec(seeds=1),
+    ):
         again = StudySpec.from_dict(json.loads(json.dumps(one.to_dict())))
         assert (again, again.identity(), again.to_dict()) == (one, one.identity(), one.to_dict())
     assert spec(metric="acc", maximize=True).direction is Direction.MAXIMIZE
     assert (spec().seeds, spec(run="a {lr} {weight_decay}").seeds) == ((0, 1, 2), (0,))
-
-
-def test_identity_is_the_command_its_code_and_what_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for file, text in (
-        ("train.py", "import helper\n"),
-        ("helper.py", "x = 1\n"),
-        ("settings.yaml", ""),
-    ):
+    for file, text in (("train.py", "import helper\n"), ("helper.py", "x = 1\n"), ("settings.yaml", "")):
         Path(file).write_text(text)
     run = f"{RUN} --config settings.yaml"
     first = spec(run=run)

@@ -10,7 +10,7 @@ from lrwd_sweep.report.view.preset_page import PresetList, PresetPage, ScheduleP
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.preset import find_preset, preset_names
 from tests.report.view.examples import HOSTILE, drawn, harmful
-from tests.spec.test_preset import studies, task
+from tests.spec.test_preset import studies
 
 
 def flat(text: str) -> str:
@@ -21,7 +21,7 @@ def test_every_page_is_complete_and_fits_80_columns() -> None:
     for name in preset_names():
         preset, specs = find_preset(name), studies(name)
         lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
-        steps = sum(n * task(spec).steps for n, spec in zip(lanes, specs, strict=True))
+        steps = sum(n * spec.task.steps for n, spec in zip(lanes, specs, strict=True))
         command = "transfer" if name == "transfer-mini" else "compare"
         wanted = [preset.restates, preset.claim, f"in all {sum(lanes):,} lanes, {steps:,} lane-steps",
                   f"run lrwd-sweep {command} --preset {name}", "time about a minute",
@@ -35,7 +35,7 @@ def test_every_page_is_complete_and_fits_80_columns() -> None:
         text = flat(drawn(page, 100))
         assert [part for part in wanted if part not in text] == [], name
         assert ("κ 0.1 where Π acts, else 1" in text) == any("κ" in spec.formula for spec in specs), name
-        assert drawn(page).count("┤") == 6 * len({task(spec).timetable for spec in specs}), name
+        assert drawn(page).count("┤") == 6 * len({spec.task.timetable for spec in specs}), name
     hostile = replace(preset, name=HOSTILE, about=HOSTILE, restates=HOSTILE, claim=HOSTILE)
     assert not harmful(drawn(PresetPage(hostile, HOSTILE, [])) + drawn(PresetList([hostile])))
 
