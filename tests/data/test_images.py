@@ -43,14 +43,10 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data_batch_1"
 
 
-def _assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
-    assert a.keys() == b.keys()
-    for key, value in a.items():
-        if isinstance(value, np.ndarray):
-            np.testing.assert_array_equal(value, b[key])
-            assert value.dtype.newbyteorder("=") == b[key].dtype.newbyteorder("=")
-        else:
-            assert value == b[key]
+def _assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    np.testing.assert_equal(found, expected)
+    for key, value in found.items():
+        assert np.asarray(value).dtype.newbyteorder("=") == np.asarray(expected[key]).dtype.newbyteorder("=")
 
 
 def test_pickles_of_any_protocol_python_and_numpy_are_read(file: Path) -> None:
