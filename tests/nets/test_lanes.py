@@ -21,24 +21,11 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
+from tests import small
 from tests.nets import awkward
 from tests.nets.test_gpt import gpt_options
 from tests.refusal import assert_raises
-from tests.small import (
-    CELLS,
-    CPU,
-    F64,
-    ILL,
-    WAYS,
-    WELL,
-    begun,
-    loss_alone,
-    pack,
-    splits,
-    task,
-    token_splits,
-    train_alone,
-)
+from tests.small import CELLS, CPU, F64, ILL, WAYS, WELL, begun, pack, splits, task
 
 AWKWARD: tuple[type[nn.Module], ...] = (*awkward.VECTORISED, *awkward.LOOPED)
 NORMED = "tests.nets.awkward:Normed"
@@ -82,7 +69,7 @@ def test_lane_equals_the_lone_module_under_torch_optim(
         kind, request = net, _awkward(net, "vmap" if net in awkward.VECTORISED else "loop", epochs)
     # A shift before a normalisation has only rounding errors as gradient, which Adam divides by ε = 1e-8.
     bound = 1e-9 if net == "torchvision:mobilenet_v3_small" else 1e-10
-    data, before = token_splits(F64) if net == "gpt" else splits(F64), torch.get_rng_state()
+    data, before = small.token_splits(F64) if net == "gpt" else splits(F64), torch.get_rng_state()
     for one in (request, *([replace(request, engine="vmap")] if options else [])):
         trainer = pack("adamw:lr-scaled", one, CELLS[:lanes], seed=3, data=data)
         trials = trainer.run()
@@ -90,7 +77,7 @@ def test_lane_equals_the_lone_module_under_torch_optim(
         for lane, cell in enumerate(CELLS[:lanes]):
             module = _begun(one, kind)
             left_out = {n: v.clone() for n, v in module.named_parameters() if not v.requires_grad}
-            parameters = dict(train_alone(module, one, cell, data).named_parameters())
+            parameters = dict(small.train_alone(module, one, cell, data).named_parameters())
             assert kind or trainer.arena.named.keys() == parameters.keys() - left_out.keys()
             assert kind or left_out.keys() == {n for n in parameters if not re.search(one.train, n)}
             for name, value in trainer.arena.named.items():
@@ -101,7 +88,7 @@ def test_lane_equals_the_lone_module_under_torch_optim(
                 assert torch.equal(trained.get_parameter(name), value), name
             for name, split in (("val", data.validation), ("test", data.test)):
                 with torch.no_grad():
-                    loss = loss_alone(module, split.x.clone(), split.y).item()
+                    loss = small.loss_alone(module, split.x.clone(), split.y).item()
                 assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10), name
 
 
