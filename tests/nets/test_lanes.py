@@ -23,7 +23,7 @@ from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests import small
 from tests.nets import awkward
-from tests.nets.test_gpt import gpt_options
+from tests.nets.test_networks import gpt_options
 from tests.refusal import assert_raises
 from tests.small import CELLS, CPU, F64, ILL, WAYS, WELL, begun, pack, splits, task
 
@@ -116,7 +116,8 @@ def test_vmap_equals_the_loop_or_is_refused() -> None:
     binary = _awkward(awkward.Tied, loss="tests.nets.test_loss:binary")  # with float32 targets
     assert obstacle(binary, CPU) == ""
     assert chosen(replace(binary, engine="auto"), CPU).engine in ("loop", "vmap")
-    assert obstacle(task("cnn", precision="bfloat16"), CPU) == ""
+    for request in (task("cnn", precision="bfloat16"), task("gpt", precision="bfloat16", **gpt_options())):
+        assert obstacle(request, CPU) == "", request.net
 
 
 def test_native_vmap_and_loop_are_one_network() -> None:
