@@ -1,21 +1,24 @@
-"""A lane equals a lone module under torch.optim, does not see its neighbours, and repeats bit by bit."""
+"""A lane equals a lone module under torch.optim, whatever its neighbours; bfloat16 rounds only products."""
 
 import math
 import re
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.choice import chosen, obstacle
-from lrwd_sweep.engine.lane_state import generator
+from lrwd_sweep.engine.lane_state import Arena, generator
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.cnn import CnnLanes
 from lrwd_sweep.nets.loop import LoopLanes
-from lrwd_sweep.nets.modules import VmapLanes
+from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
@@ -121,8 +124,10 @@ def test_vmap_equals_the_loop_or_is_refused() -> None:
 
 
 def test_native_vmap_and_loop_are_one_network() -> None:
-    cases = [("mlp-norm", (1, 8, 8)), ("mlp", (1, 8, 8))]
-    cases += [(net, shape) for net in ("cnn-norm", "cnn") for shape in ((3, 9, 12), (2, 16, 10))]
+    cases = [
+        *product(("mlp-norm", "mlp"), [(1, 8, 8)]),
+        *product(("cnn-norm", "cnn"), [(3, 9, 12), (2, 16, 10)]),
+    ]
     for net, shape in cases:
         engines = ("native", "vmap", "loop") if net.startswith("mlp") else ("native", "loop")
         of = task(net, sizes=DataSet(48, 20, 20, 4, shape))
@@ -136,10 +141,8 @@ def test_native_vmap_and_loop_are_one_network() -> None:
                 assert (value - trainer.arena.named[name]).abs().max() < 1e-9, (net, shape, name)
             for one, other in zip(expected, trials, strict=True):
                 assert one.metrics == pytest.approx(other.metrics, abs=1e-9), (net, shape)
-    first, second = (pack("sgdw", task("cnn", engine="vmap"), WELL).lanes for _ in range(2))
-    assert isinstance(first, VmapLanes)
-    assert isinstance(second, VmapLanes)
-    assert not {*first.module.modules()} & {*second.module.modules()}  # packs may train in threads
+    both: list[Any] = [pack("sgdw", task("cnn", engine="vmap"), WELL).lanes for _ in range(2)]
+    assert not set.intersection(*({*lanes.module.modules()} for lanes in both))  # packs may train in threads
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -176,3 +179,109 @@ def test_lane_keeps_every_bit_in_packs_of_any_size(precision: str) -> None:
             few = pack("adamw", request, lanes[-size:])
             assert few.run() == trials[-size:], (net, engine, size)
             assert torch.equal(few.arena.theta, whole.arena.theta[-size:]), (net, engine, size)
+
+
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
+
+
+def _lanes(net: str, engine: str, precision: str, dtype: torch.dtype = torch.float32) -> tuple[Arena, Lanes]:
+    made = network(task(net, engine=engine, precision=precision))
+    arena = Arena.stack(made.init(torch.Generator().manual_seed(0)), 3, device=CPU, dtype=dtype)
+    arena.theta.mul_(torch.tensor([[1.0], [1.3], [0.8]], dtype=dtype))
+    return arena, made.lanes(arena.named, arena.named_grad, 16)
+
+
+def _passed(arena: Arena, lanes: Lanes, data: Splits) -> dict[str, Tensor]:
+    """Return what three steps on one batch and an evaluation give."""
+    with torch.inference_mode():
+        for _ in range(3):  # for the running statistics
+            noise = [torch.Generator().manual_seed(0) for _ in range(3)]
+            losses, logits = lanes.gradient(data.train.x[:16], data.train.y[:16], noise)
+        predicted = lanes.predictor().predict(data.test.x)
+    return {"gradient": arena.grad, "losses": losses, "logits": logits, "predicted": predicted}
+
+
+def _rounded(x: Tensor) -> Tensor:
+    return x.bfloat16().to(x.dtype)
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The types of the operands of products."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.types: set[tuple[str, torch.dtype]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in PRODUCTS:
+            self.types |= {(name, value.dtype) for value in args if isinstance(value, Tensor)}
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_every_product_and_nothing_else_is_rounded() -> None:
+    """The yardstick: parameters and images rounded once, all else in float32. Products round their operands
+    and results, forward and backward: at most about twice as far, and at least a quarter of a rounding, 2⁻⁸.
+    """
+    for net, engine in WAYS:
+        both, convolves = [], engine != "native" and ("cnn" in net or "Normed" in net)
+        for dtype in (torch.float32, torch.bfloat16):
+            made = _lanes(net, engine, str(dtype).removeprefix("torch."))
+            with _Watch() as watch:
+                both.append(_passed(*made, splits()))
+            assert {operand for _, operand in watch.types} == {dtype}, (net, engine)
+            assert ("convolution_backward" in dict(watch.types)) is convolves, (net, engine)
+        exact, found = both
+        arena, lanes = _lanes(net, engine, "float32")
+        arena.theta.copy_(_rounded(arena.theta))
+        once = _passed(arena, lanes, splits().to(CPU, torch.bfloat16).to(CPU, torch.float32))
+        for name in ("gradient", "logits", "predicted"):
+            for lane in range(3):
+                reference = exact[name][lane]
+                distance, yardstick = ((other[name][lane] - reference).norm() for other in (found, once))
+                assert distance < 4 * yardstick, (net, engine, name)
+                assert 2**-10 < distance / reference.norm() < 0.2, (net, engine, name)
+        both = [_lanes(net, engine, precision, torch.float64) for precision in ("float32", "bfloat16")]
+        plain, asked = (_passed(*each, splits(F64)) for each in both)
+        assert all(torch.equal(plain[name], asked[name]) for name in plain), (net, engine)  # float64 stays
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_what_lasts_or_is_returned_is_float32() -> None:
+    for net, engine in WAYS:
+        request = task(net, engine=engine, precision="bfloat16")
+        trainer = pack("adamw", request)
+        assert {trial.status for trial in trainer.run()} == {Status.COMPLETE}
+        lasting = [trainer.arena.theta, trainer.arena.grad, *trainer.update.family.moments()]
+        kept = trainer.lanes.state().items()
+        lasting += [one for name, one in kept if one.is_floating_point() and "(number)" not in name]
+        lasting += _passed(trainer.arena, trainer.lanes, splits()).values()
+        assert {value.dtype for value in lasting} == {torch.float32}, (net, engine)
+        # more digits than bfloat16 has: masters, not copies
+        assert not torch.equal(trainer.arena.theta, _rounded(trainer.arena.theta)), (net, engine)
+
+
+def test_user_networks_train_in_bfloat16() -> None:
+    for engine in ("loop", "vmap"):
+        for kind in (*awkward.VECTORISED, *(awkward.LOOPED if engine == "loop" else ())):
+            of = task(f"tests.nets.awkward:{kind.__name__}", 1, engine=engine)
+            rounded = of.changed(precision="bfloat16")
+            one, other = (
+                pack("adamw", each, CELLS[:1]).run()[0].metrics["val_loss"] for each in (of, rounded)
+            )
+            assert one != other == pytest.approx(one, rel=0.02), (kind, engine)
+
+
+class Filling(awkward.Base):  # writes logits into a tensor of the type of its inputs
+    def logits(self, x: Tensor) -> Tensor:
+        logits = torch.zeros(len(x), 4, dtype=x.dtype, device=x.device)
+        logits[torch.arange(len(x))] = self.head(x)
+        return logits
+
+
+def test_network_that_cannot_compute_in_bfloat16_is_refused_in_one_line() -> None:
+    of = task(f"{__name__}:Filling", engine="loop")
+    assert network(of).shapes
+    complaint = rf"^net='{__name__}:Filling' cannot compute in bfloat16: RuntimeError: .* in Filling itself"
+    assert_raises(rf"{complaint}.*; choose precision='float32'$", network, of.changed(precision="bfloat16"))

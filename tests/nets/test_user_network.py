@@ -61,6 +61,13 @@ def _assign(net: Any, x: Tensor) -> Any:  # normalised weights, each time in new
     return Two.logits(net, x)
 
 
+def _finite(net: Any, x: Tensor, *, training: bool = True) -> Any:  # raises if a number is not finite
+    h = Two.logits(net, x)
+    if net.training <= training and not h.isfinite().all():
+        raise ValueError("not finite")
+    return h + 0.1 * torch.where(x[:, :4] < 0, -torch.inf, h).softmax(1).nan_to_num()
+
+
 STRANGE: dict[str, Callable[..., Any]] = {  # a class's name → its logits
     "Late": lambda net, x: Two.logits(net, x) if net.steps > 4 else net.a(x),
     "Early": lambda net, x: Two.logits(net, x) if net.steps < 5 else net.a(x),
@@ -68,6 +75,9 @@ STRANGE: dict[str, Callable[..., Any]] = {  # a class's name → its logits
     "ByValues": lambda net, x: net.a(x) if x.min() >= 0 else net.b(x),
     "Assigning": _assign,
     "AssigningToEvaluate": lambda net, x: Two.logits(net, x) if net.training else _assign(net, x),
+    "Finite": _finite,
+    "FiniteToEvaluate": lambda net, x: _finite(net, x, training=False),
+    "Faulty": lambda net, x: _finite(net, x) if net.steps < 5 else int("a mistake"),
 }
 globals().update({name: type(name, (Two,), {"logits": logits}) for name, logits in STRANGE.items()})
 UNLIKE_TORCH = (
@@ -88,31 +98,7 @@ def test_parameters_that_would_not_train_as_under_torch_optim_are_named() -> Non
         assert_raises(rf"the parameter {complaint}", trainer.run)  # which names the class
 
 
-class Finite(Two):  # raises if a number is not finite
-    def logits(self, x: Tensor) -> Any:
-        h = super().logits(x)
-        masked = torch.where(x[:, :4] < 0, -torch.inf, h).softmax(1).nan_to_num()
-        if not h.isfinite().all():
-            raise ValueError("not finite")
-        return h + 0.1 * masked
-
-
-class FiniteToEvaluate(Two):  # raises so only in evaluation
-    def logits(self, x: Tensor) -> Any:
-        h = super().logits(x)
-        if not self.training and not h.isfinite().all():
-            raise ValueError("not finite")
-        return h
-
-
-class Faulty(Finite):  # raises on finite numbers
-    def logits(self, x: Tensor) -> Any:
-        if self.steps > 4:
-            raise ValueError("a mistake")
-        return super().logits(x)
-
-
-def test_exception_ends_a_lane_only_if_the_lane_has_diverged() -> None:
+def test_exception_ends_a_lane_only_if_it_has_diverged_and_names_the_network_otherwise() -> None:
     for name in ("Finite", "FiniteToEvaluate"):
         train = partial(PackTrainer, SGDW, task(f"{HERE}:{name}", engine="loop"))
         trials = train([WELL[0], Cell(1e38, 1e-3), WELL[1]], 0, splits()).run()
@@ -121,12 +107,9 @@ def test_exception_ends_a_lane_only_if_the_lane_has_diverged() -> None:
     trainer = PackTrainer(SGDW, task(f"{HERE}:Faulty", engine="loop"), WELL, 0, splits())
     with pytest.raises(ValueError, match="a mistake"):
         trainer.run()
-
-
-def test_error_in_training_is_blamed_on_the_network_that_raised_it() -> None:
     name = f"{HERE}:Finite"
     with pytest.raises(ValueError, match="not finite") as theirs:
-        Finite()(torch.full((2, 64), torch.nan))
+        globals()["Finite"]()(torch.full((2, 64), torch.nan))
     assert f"net='{name}' raised in training: ValueError" in str(blamed(name, theirs.value))
     for net, error in (("cnn", theirs.value), (name, UsageError("said already")), (name, ValueError("ours"))):
         assert blamed(net, error) is None
@@ -191,6 +174,10 @@ def _enclose(net: Any) -> None:
     net.act = lambda h: torch.where(h > 0, h, h * net.slope)
 
 
+def _repeat(net: Any) -> None:
+    net.body = nn.GRU(8, 8, 2, dropout=0.1, batch_first=True)  # drops between its layers
+
+
 DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → its methods
     "Hooked": {"more": lambda net: net.body.weight.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))},
     "Recomputed": {"more": lambda net: net.add_module("drop", nn.Dropout(0.5)), "between": _recompute},
@@ -200,17 +187,10 @@ DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → it
     "Scripted": {"more": lambda net: net.add_module("act", torch.jit.script(nn.Tanh()))},
     "Hidden": {"between": lambda net, h: functional.dropout(h, 0.5, net.training)},  # dropout without a layer
     "WrongInTraining": {"logits": lambda net, x: torch.zeros(3) + Plain.logits(net, x)},  # under a layer
+    "Recurrent": {"more": _repeat, "forward": lambda net, x: net.head(net.body(x[:, 0])[0][:, -1])},
     "Complex": {"more": lambda net: setattr(net, "phase", nn.Parameter(torch.zeros(2, dtype=torch.cfloat)))},
 }
 globals().update({name: type(name, (Plain,), methods) for name, methods in DIFFICULT.items()})
-
-
-class Recurrent(Base):  # drops between its layers
-    def make(self) -> None:
-        self.body, self.head = nn.GRU(8, 6, 2, dropout=0.1, batch_first=True), nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.head(self.body(x[:, 0])[0][:, -1])
 
 
 def failing() -> nn.Module:
