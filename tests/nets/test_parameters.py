@@ -17,16 +17,13 @@ from tests.refusal import assert_raises
 from tests.small import F64, splits, task
 
 
-def _layer(name: str, **parts: nn.Module | Tensor) -> nn.Module:
-    """Make a layer of a class of this name; tensors become its parameters."""
+def _layer(name: str, **parts: nn.Module | Tensor | tuple[int, ...]) -> nn.Module:
+    """Make a layer of a class of this name; tensors, or random ones of these shapes, become its parameters."""
     layer: nn.Module = type(name, (nn.Module,), {})()
     for part, value in parts.items():
+        value = torch.randn(value) if isinstance(value, tuple) else value
         setattr(layer, part, nn.Parameter(value) if isinstance(value, Tensor) else value)
     return layer
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(shape)
 
 
 def _affine(*shape: int) -> nn.Module:
@@ -42,24 +39,18 @@ LAYERS: list[tuple[nn.Module, str]] = [  # a layer, and its parameters without d
     (nn.LayerNorm((8, 4, 4)), AFFINE),
     (nn.BatchNorm2d(4), AFFINE),
     (_layer("Grn", gamma=ZEROS, beta=ZEROS), "gamma beta"),  # ConvNeXt V2's, whose name does not tell
-    (_layer("NormedLinear", weight=_normal(4, 3)), ""),  # of a cosine classifier
+    (_layer("NormedLinear", weight=(4, 3)), ""),  # of a cosine classifier
     (_layer("PreNorm", norm=nn.LayerNorm(4), fn=nn.Linear(4, 4)), "norm.weight norm.bias fn.bias"),
-    (_layer("PreNormBlock", norm=nn.LayerNorm(4), w1=_normal(4, 4)), "norm.weight norm.bias"),
+    (_layer("PreNormBlock", norm=nn.LayerNorm(4), w1=(4, 4)), "norm.weight norm.bias"),
     (nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)), "bias parametrizations.weight.original0"),
     (nn.ParameterDict({"bias": torch.randn(1, 4), "w": torch.randn(4, 4)}), "bias"),
     (_layer("ClassToken", cls_token=torch.zeros(1, 1, 4)), ""),
-    (_layer("Row", weight=_normal(1, 4)), ""),
+    (_layer("Row", weight=(1, 4)), ""),
     (nn.Conv2d(1, 8, 1), "bias"),
     (nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), ""),
     (nn.MultiheadAttention(4, 2, add_bias_kv=True), "in_proj_bias bias_k bias_v out_proj.bias"),
-    (
-        _layer("Biases", q_bias=_normal(2, 4), bias_k=_normal(1, 1, 4), debiased_weight=_normal(3, 2)),
-        "q_bias bias_k",
-    ),
-    (
-        _layer("Tables", attention_biases=_normal(2, 9), relative_position_bias_table=_normal(9, 2)),
-        "attention_biases",
-    ),
+    (_layer("Biases", q_bias=(2, 4), bias_k=(1, 1, 4), debiased_weight=(3, 2)), "q_bias bias_k"),
+    (_layer("Tables", attention_biases=(2, 9), relative_position_bias_table=(9, 2)), "attention_biases"),
     (_layer("List", biases=nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)])), "biases.0 biases.1"),
 ]
 
