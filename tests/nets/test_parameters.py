@@ -18,11 +18,11 @@ from tests.small import F64, splits, task
 
 
 def _layer(name: str, **parts: nn.Module | Tensor | tuple[int, ...]) -> nn.Module:
-    """Make a layer of a class of this name; tensors, or random ones of these shapes, become its parameters."""
+    """Make a layer of a class of this name; tensors and shapes of random ones become its parameters."""
     layer: nn.Module = type(name, (nn.Module,), {})()
     for part, value in parts.items():
-        value = torch.randn(value) if isinstance(value, tuple) else value
-        setattr(layer, part, nn.Parameter(value) if isinstance(value, Tensor) else value)
+        made = torch.randn(value) if isinstance(value, tuple) else value
+        setattr(layer, part, nn.Parameter(made) if isinstance(made, Tensor) else made)
     return layer
 
 
