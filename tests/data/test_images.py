@@ -42,27 +42,24 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data_batch_1"
 
 
-def _assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def _assert_read(file: Path, content: bytes, expected: dict[str, Any]) -> None:
+    file.write_bytes(content)
+    found = read_pickle(file)
     np.testing.assert_equal(found, expected)
-    for key, value in found.items():
-        assert np.asarray(value).dtype.newbyteorder("=") == np.asarray(expected[key]).dtype.newbyteorder("=")
+    for mine, other in zip(found.values(), expected.values(), strict=True):
+        assert np.asarray(mine).dtype.newbyteorder("=") == np.asarray(other).dtype.newbyteorder("=")
 
 
 def test_pickles_of_any_protocol_python_and_numpy_are_read(file: Path) -> None:
     arrays = {kind: np.arange(6).reshape(2, 3).astype(kind) for kind in ("u1", "i4", ">i2", "f4", "f8")}
     rest = {"columns": np.asfortranarray(np.eye(2, 3)), "mixed": [-(2**70), 2**70, "é", b"\xe9", ""]}
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-        file.write_bytes(pickle.dumps(arrays | rest, protocol))
-        _assert_same(read_pickle(file), arrays | rest)
+        _assert_read(file, pickle.dumps(arrays | rest, protocol), arrays | rest)
     table = {"data": np.arange(256, dtype=np.uint8).reshape(2, 128), "labels": [0, 9], "filenames": ["a.png"]}
-    file.write_bytes(python2_pickle(table))
-    _assert_same(read_pickle(file), table)
-    for protocol in (2, 3):  # the names of modules end in a newline there
-        text = pickle.dumps(table, protocol)
-        for core in (b"numpy.core", b"numpy._core"):
-            former = text.replace(b"cnumpy._core.", b"cnumpy.core.")
-            file.write_bytes(former.replace(b"cnumpy.core", b"c" + core))
-            _assert_same(read_pickle(file), table)
+    _assert_read(file, python2_pickle(table), table)
+    for protocol, core in product((2, 3), (b"numpy.core", b"numpy._core")):  # these names end in a newline
+        former = pickle.dumps(table, protocol).replace(b"cnumpy._core.", b"cnumpy.core.")
+        _assert_read(file, former.replace(b"cnumpy.core", b"c" + core), table)
 
 
 class Runs:
@@ -216,7 +213,7 @@ def test_images_of_any_kind_become_squares_in_three_channels(tmp_path: Path) -> 
     assert x.mean(dim=(0, 2, 3)).abs().max() < 1e-12
 
 
-def test_wrong_names_and_folders_are_refused_in_one_line(root: Path, tmp_path: Path) -> None:
+def test_wrong_names_folders_and_files_are_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     for name in ("folder:", "folder:@32", "folder:x@3", "folder:x@1025"):
         assert_raises("write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels", find_data_set, name)
     no_train, few = "there is no folder .*train'; put the images of a class in", "too few images to hold any"
@@ -232,9 +229,6 @@ def test_wrong_names_and_folders_are_refused_in_one_line(root: Path, tmp_path: P
         copy = shutil.copytree(root, tmp_path / str(k))
         spoil(copy)
         assert_raises(line, find_data_set, f"folder:{copy}", error=DataError)
-
-
-def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) -> None:
     other = replace(find_data_set(f"folder:{root}"), train=41)
     assert_raises("has changed while it was read", load, f"folder:{root}", other, error=DataError)
     path = root / "train" / "cat" / "004.png"
@@ -244,10 +238,9 @@ def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) 
 
 
 def test_digits_are_split_without_overlap_and_standardised_by_the_training_split() -> None:
-    sizes = DATA_SETS["digits"]
-    splits = load("digits", sizes)
-    parts = (splits.train, splits.validation, splits.test)
-    assert [len(part) for part in parts] == [sizes.train, sizes.validation, sizes.test]
+    splits, sizes = load("digits", DATA_SETS["digits"]), DATA_SETS["digits"]
+    parts = splits.parts.values()
+    assert [*map(len, parts)] == [sizes.train, sizes.validation, sizes.test]
     rows = torch.cat([part.x for part in parts])
     assert rows.shape == (1797, 1, 8, 8)
     assert len(torch.unique(rows, dim=0)) == 1797  # no image is in two splits
