@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 from scipy import io  # type: ignore[import-untyped]
 from torchvision import datasets
-from torchvision.transforms import functional
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.spec.catalog import DataSet
@@ -163,6 +162,5 @@ def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png
     folder.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(seed)
     for k in range(count):
-        pixels = torch.from_numpy(stream.integers(0, 256, (3, side, side), np.uint8))
-        functional.to_pil_image(pixels).save(folder / f"{k:03}.{ending}")
+        Image.fromarray(stream.integers(0, 256, (side, side, 3), np.uint8)).save(folder / f"{k:03}.{ending}")
     return folder
