@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loss import DEFAULT_LOSS
@@ -20,13 +18,12 @@ from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
 from lrwd_sweep.nets.user_network import blamed
-from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.net_options import options_text
 from tests.nets.awkward import Base, TwoLayers
 from tests.refusal import assert_raises
-from tests.small import SGDW, WELL, splits, task
+from tests.small import ILL, WELL, pack, task
 
 HERE = "tests.nets.test_user_network"
 
@@ -94,19 +91,18 @@ UNLIKE_TORCH = (
 
 def test_parameters_that_would_not_train_as_under_torch_optim_are_named() -> None:
     for name, engine, complaint in UNLIKE_TORCH:
-        trainer = PackTrainer(SGDW, task(f"{HERE}:{name}", engine=engine), WELL, 0, splits())
+        trainer = pack("sgdw", task(f"{HERE}:{name}", engine=engine), WELL)
         assert_raises(rf"the parameter {complaint}", trainer.run)  # which names the class
 
 
 def test_exception_ends_a_lane_only_if_it_has_diverged_and_names_the_network_otherwise() -> None:
     for name in ("Finite", "FiniteToEvaluate"):
-        train = partial(PackTrainer, SGDW, task(f"{HERE}:{name}", engine="loop"))
-        trials = train([WELL[0], Cell(1e38, 1e-3), WELL[1]], 0, splits()).run()
-        assert trials[1].status is Status.DIVERGED, name
-        assert [trials[0], trials[2]] == train(WELL[:2], 0, splits()).run(), name
-    trainer = PackTrainer(SGDW, task(f"{HERE}:Faulty", engine="loop"), WELL, 0, splits())
+        of = task(f"{HERE}:{name}", engine="loop")
+        first, ill, last = pack("sgdw", of, [WELL[0], ILL, WELL[1]]).run()
+        assert ill.status is Status.DIVERGED, name
+        assert [first, last] == pack("sgdw", of, WELL[:2]).run(), name
     with pytest.raises(ValueError, match="a mistake"):
-        trainer.run()
+        pack("sgdw", task(f"{HERE}:Faulty", engine="loop"), WELL).run()
     name = f"{HERE}:Finite"
     with pytest.raises(ValueError, match="not finite") as theirs:
         globals()["Finite"]()(torch.full((2, 64), torch.nan))
