@@ -264,17 +264,3 @@ def test_user_networks_train_in_bfloat16() -> None:
             pair = (pack("adamw", each, CELLS[:1]) for each in (of, of.changed(precision="bfloat16")))
             one, other = (each.run()[0].metrics["val_loss"] for each in pair)
             assert one != other == pytest.approx(one, rel=0.02), (kind, engine)
-
-
-class Filling(awkward.Base):  # writes logits into a tensor of the type of its inputs
-    def logits(self, x: Tensor) -> Tensor:
-        logits = torch.zeros(len(x), 4, dtype=x.dtype, device=x.device)
-        logits[torch.arange(len(x))] = self.head(x)
-        return logits
-
-
-def test_network_that_cannot_compute_in_bfloat16_is_refused_in_one_line() -> None:
-    of = task(f"{__name__}:Filling", engine="loop")
-    assert network(of).shapes
-    complaint = rf"^net='{__name__}:Filling' cannot compute in bfloat16: RuntimeError: .* in Filling itself"
-    assert_raises(rf"{complaint}.*; choose precision='float32'$", network, of.changed(precision="bfloat16"))

@@ -1,5 +1,6 @@
 """Roles of parameters: exempt from weight decay by type or pattern, and scale-invariant."""
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -63,10 +64,8 @@ def test_biases_and_normalisation_are_found_by_type_and_name() -> None:
 
 
 def test_biases_and_normalisation_of_catalog_networks_are_vectors() -> None:
-    names = [name for name in NETWORKS if ":" not in name]
-    for name in (*names, "torchvision:resnet18", "torchvision:vit_b_16"):
-        side = 224 if "vit" in name else 32
-        sizes = DataSet(400, 100, 100, 10, (3, side, side))
+    for name in {*NETWORKS, "torchvision:resnet18", "torchvision:vit_b_16"} - {"torchvision:NAME"}:
+        sizes = DataSet(400, 100, 100, 10, (3, 224, 224) if "vit" in name else (3, 32, 32))
         of = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
         assert complete(of).undecayed == (), name
 
@@ -92,12 +91,11 @@ def test_named_parameters_do_not_decay() -> None:
         ({"no_decay": "cls_token|head"}, "cls_token head.weight head.bias"),
         ({"decay_all": False, "no_decay": "^cls"}, f"cls_token {NORM_AND_BIAS}"),
     ]
-    for engine in ("loop", "vmap"):
-        for options, spared in cases:
-            of = complete(Task(net=OWN, engine=engine, **options))
-            found = decaying(of)
-            assert list(found) == EVERY == list(network(of).shapes)
-            assert [name for name, decays in found.items() if not decays] == spared.split(), options
+    for engine, (options, spared) in product(("loop", "vmap"), cases):
+        of = complete(Task(net=OWN, engine=engine, **options))
+        found = decaying(of)
+        assert list(found) == EVERY == list(network(of).shapes)
+        assert [name for name, decays in found.items() if not decays] == spared.split(), options
     of = complete(Task(no_decay="weight3", decay_all=False))
     assert [name for name, decays in decaying(of).items() if decays] == ["weight1", "weight2"]
 

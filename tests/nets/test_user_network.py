@@ -170,6 +170,12 @@ def _enclose(net: Any) -> None:
     net.act = lambda h: torch.where(h > 0, h, h * net.slope)
 
 
+def _fill(net: Any, x: Tensor) -> Any:
+    logits = torch.zeros(len(x), 4, dtype=x.dtype)  # the type of the inputs
+    logits[torch.arange(len(x))] = Plain.logits(net, x)
+    return logits
+
+
 def _repeat(net: Any) -> None:
     net.body = nn.GRU(8, 8, 2, dropout=0.1, batch_first=True)  # drops between its layers
 
@@ -184,6 +190,7 @@ DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → it
     "Hidden": {"between": lambda net, h: functional.dropout(h, 0.5, net.training)},  # dropout without a layer
     "WrongInTraining": {"logits": lambda net, x: torch.zeros(3) + Plain.logits(net, x)},  # under a layer
     "Recurrent": {"more": _repeat, "forward": lambda net, x: net.head(net.body(x[:, 0])[0][:, -1])},
+    "Fill": {"logits": _fill},
     "Complex": {"more": lambda net: setattr(net, "phase", nn.Parameter(torch.zeros(2, dtype=torch.cfloat)))},
 }
 globals().update({name: type(name, (Plain,), methods) for name, methods in DIFFICULT.items()})
@@ -215,6 +222,7 @@ REFUSED_NETWORKS = {
     "Recurrent": r": the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)",
     "WrongInTraining": rf" does not .*: RuntimeError: .* in WrongInTraining itself {LINE}",
     "Complex": r": its parameter phase is complex64 \(2,\); make it real",
+    "Fill": r" cannot compute in bfloat16: RuntimeError: .* in Fill itself .*; choose precision='float32'$",
     "needing": r" wants 'channels', which nothing gives; give it a default, or a value under \[net.options\]",
     "forgetful": r": it returns NoneType; return a torch.nn.Module",
     "failing": rf" raised ValueError: no weights here {LINE}",
@@ -231,8 +239,10 @@ REFUSED_NETWORKS = {
 def test_user_networks_that_lanes_could_not_train_are_refused_in_one_line() -> None:
     before = python_state()
     for name, complaint in REFUSED_NETWORKS.items():
-        assert_raises(rf"^net='{HERE}:{name}'{complaint}", network, task(f"{HERE}:{name}", engine="loop"))
+        of = task(f"{HERE}:{name}", engine="loop", precision="bfloat16" if name == "Fill" else "float32")
+        assert_raises(rf"^net='{HERE}:{name}'{complaint}", network, of)
         assert python_state() == before, name
+    assert network(task(f"{HERE}:Fill", engine="loop")).shapes
 
 
 def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
