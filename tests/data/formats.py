@@ -22,14 +22,13 @@ from lrwd_sweep.spec.job import DataFiles
 
 Array = np.ndarray[Any, Any]
 Images = tuple[Array, Array]  # (n, C, H, W) uint8, and (n,) from 0
+Written = tuple[list[Images], Images]  # the training images, file by file, and the test images
 COLOUR = DataSet(train=50, validation=10, test=20, classes=5, shape=(3, 32, 32))
 GREY = DataSet(train=50, validation=10, test=20, classes=5, shape=(1, 28, 28))
 DIGITS = DataSet(train=100, validation=20, test=40, classes=10, shape=(3, 32, 32))
 
 
-def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
-    """Draw the training images, file by file, and the test images."""
-
+def parts(sizes: DataSet, files: int) -> Written:
     def images(count: int, seed: int) -> Images:
         x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
         return x, np.arange(count) % sizes.classes
@@ -61,9 +60,7 @@ def _python2(value: Any) -> bytes:
     return b"T" + struct.pack("<i", len(raw)) + raw
 
 
-def write_batches(
-    folder: str, names: Sequence[str], labels: str, first: int, root: Path
-) -> tuple[list[Images], Images]:
+def write_batches(folder: str, names: Sequence[str], labels: str, first: int, root: Path) -> Written:
     """Write batches of flat images, the test part last; ImageNet's labels count from 1, CIFAR's from 0."""
     train, test = parts(COLOUR, len(names) - 1)
     (root / folder).mkdir(parents=True)
@@ -88,7 +85,7 @@ def write_idx(path: Path, array: Array) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def write_mnist(folder: str, root: Path) -> tuple[list[Images], Images]:
+def write_mnist(folder: str, root: Path) -> Written:
     """Write four IDX files, those of the test part packed."""
     train, test = parts(GREY, 1)
     for stem, end, (x, y) in (("train", "", train[0]), ("t10k", ".gz", test)):
@@ -97,7 +94,7 @@ def write_mnist(folder: str, root: Path) -> tuple[list[Images], Images]:
     return train, test
 
 
-def write_svhn(root: Path) -> tuple[list[Images], Images]:
+def write_svhn(root: Path) -> Written:
     """Write two MATLAB files, compressed as the published ones are; the digit 0 has the label 10."""
     train, test = parts(DIGITS, 1)
     root.mkdir(parents=True, exist_ok=True)
@@ -128,10 +125,10 @@ def publish(patch: pytest.MonkeyPatch, root: Path) -> None:
 @dataclass(frozen=True)
 class Format:
     name: str
-    writer: Callable[[Path], tuple[list[Images], Images]]
+    writer: Callable[[Path], Written]
     sizes: DataSet
 
-    def write(self, root: Path, patch: pytest.MonkeyPatch) -> tuple[list[Images], Images]:
+    def write(self, root: Path, patch: pytest.MonkeyPatch) -> Written:
         written = self.writer(root)
         publish(patch, root)
         return written

@@ -123,7 +123,7 @@ def test_images_of_bytes_are_given_as_they_are_or_standardised_and_other_inputs_
         assert task.standardize is bool(asked)
         x, _ = _load(task).train.to(CPU, dtype).batch(torch.arange(4))
         deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
-        standard = max(mean.abs().max(), deviation.sub(1).abs().max()) < off
+        standard = bool(max(mean.abs().max(), deviation.sub(1).abs().max()) < off)
         assert (x.dtype, standard, torch.equal(x, BYTES.to(dtype))) == (dtype, task.standardize, not asked)
     pair = (BYTES.permute(0, 2, 3, 1), torch.arange(4) % 2)
     last = r"^standardize .* has shape \(4, 8, 8, 3\), channels last: give x\.permute"
