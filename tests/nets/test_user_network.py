@@ -229,8 +229,6 @@ def test_networks_that_lanes_could_not_train_are_refused_in_one_line() -> None:
         assert_raises(rf"^net='{HERE}:{name}'{complaint}", network, of)
         assert python_state() == before, name
     assert network(task(f"{HERE}:Fill", engine="loop")).shapes
-    item, complaint = (
-        DataSet(0, 0, 0, 4, (1, 8, 8)),
-        r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)",
-    )
+    complaint = r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"
+    item = DataSet(0, 0, 0, 4, (1, 8, 8))
     assert_raises(complaint, ModuleNetwork, lambda: nn.Conv2d(1, 4, 3), item, Way(DEFAULT_LOSS))
