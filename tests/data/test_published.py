@@ -153,11 +153,10 @@ def _archive(root: Path, patch: pytest.MonkeyPatch, leave_out: str = "") -> None
 def test_archives_are_unpacked_once_if_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _archive(tmp_path, monkeypatch)
     first = CIFAR.read(tmp_path)
-    for sizes, line in (
-        (replace(COLOUR, test=21), "20 test images instead of 21"),
-        (replace(COLOUR, classes=6), "mislabelled: no training image has class 5"),
-    ):
-        _assert_refused(replace(CIFAR, sizes=sizes), tmp_path, line)
+    few, lacking = replace(COLOUR, test=21), replace(COLOUR, classes=6)
+    _assert_refused(replace(CIFAR, sizes=few), tmp_path, "20 test images instead of 21")
+    missing = "mislabelled: no training image has class 5"
+    _assert_refused(replace(CIFAR, sizes=lacking), tmp_path, missing)
     assert sorted(path.name for path in tmp_path.iterdir()) == [BATCHES, ARCHIVE]
     (tmp_path / ARCHIVE).unlink()
     assert torch.equal(CIFAR.read(tmp_path).train.x, first.train.x)
@@ -194,11 +193,10 @@ def test_missing_files_are_downloaded_from_the_first_mirror_that_has_them(
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{mirror}/gone/", f"{mirror}/"])
     assert _rows(MNIST.read(tmp_path, download=True).test) == _written([test])
     assert {path.name for path in raw.iterdir()} == kept | {path.name for path in packed}
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "%" not in captured.err  # redrawn on a terminal only
-    assert captured.err.count("downloading") == 2 * len(packed)
-    assert f"downloading {mirror}/{packed[0].name}\n" in captured.err
+    out, err = capsys.readouterr()
+    assert (out, "%" in err) == ("", False)  # redrawn on a terminal only
+    assert err.count("downloading") == 2 * len(packed)
+    assert f"downloading {mirror}/{packed[0].name}\n" in err
     first = datasets.MNIST.resources[0][0]
     remedy = f"; run the same command again, or put {first} in {tmp_path / 'data/MNIST/raw'}"
     (folder / first).write_bytes(b"another file")
