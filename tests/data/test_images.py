@@ -254,5 +254,4 @@ def test_digits_are_scikit_learns_or_their_absence_is_one_line(monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # its files have moved
     assert (read_digits() == expected).all()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match="pip install scikit-learn"):
-        read_digits()
+    assert_raises("pip install scikit-learn", read_digits, error=DataError)

@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.lane_state import Arena, generator
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.cnn import CnnLanes
 from lrwd_sweep.nets.loop import LoopLanes
@@ -109,8 +108,7 @@ def test_vmap_equals_the_loop_or_is_refused() -> None:
             assert obstacle(_awkward(kind), CPU) == "", kind
             continue
         complaint = rf"engine='vmap': .*:{kind.__name__} {awkward.LOOPED[kind]} \(.*\); choose auto or loop"
-        with pytest.raises(UsageError, match=complaint):
-            chosen(_awkward(kind, "vmap"), CPU)
+        assert_raises(complaint, chosen, _awkward(kind, "vmap"), CPU)
     binary = _awkward(awkward.Tied, loss="tests.nets.test_loss:binary")  # with float32 targets
     assert obstacle(binary, CPU) == ""
     assert chosen(replace(binary, engine="auto"), CPU).engine in ("loop", "vmap")
