@@ -141,7 +141,6 @@ BATCHES = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
 SMALL = [*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]
 CIFAR10 = partial(write_batches, "cifar-10-batches-py", BATCHES, "labels", 0)
 CIFAR100 = partial(write_batches, "cifar-100-python", ["train", "test"], "fine_labels", 0)
-IMAGENET32 = partial(write_batches, "imagenet32", SMALL, "labels", 1)
 NPZ = partial(write_batches, "Imagenet32_train_npz", [f"{name}.npz" for name in SMALL], "labels", 1)
 FORMATS = {
     "cifar10": Format("cifar10", CIFAR10, COLOUR),
@@ -149,7 +148,7 @@ FORMATS = {
     "mnist": Format("mnist", partial(write_mnist, "MNIST"), GREY),
     "fashion-mnist": Format("fashion-mnist", partial(write_mnist, "FashionMNIST"), GREY),
     "svhn": Format("svhn", write_svhn, DIGITS),
-    "imagenet32": Format("imagenet32", IMAGENET32, COLOUR),
+    "imagenet32": Format("imagenet32", partial(write_batches, "imagenet32", SMALL, "labels", 1), COLOUR),
     "imagenet32-npz": Format("imagenet32", NPZ, COLOUR),
 }
 
