@@ -173,6 +173,7 @@ def test_digest_depends_on_every_number_its_type_and_shape() -> None:
     first = found(x, y, v)
     assert len(first) == 12
     assert first == found(x.t().contiguous().t(), y.int(), v)
+    assert found(x[:, :1].expand(12, 5), y, v) == found(x[:, :1].repeat(1, 5), y, v)
     digests = [found(other, y, v), found(x, label, v), found(x, y, (-v[0], v[1])), found(x, y, v, v)]
     digests += [found(x[:6], y[:6], (x[6:], y[6:])), found(deep, y, flat)]
     digests += [found(x.to(kind), y, (v[0].to(kind), v[1])) for kind in (torch.float64, torch.bfloat16)]
