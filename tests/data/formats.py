@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 from scipy import io  # type: ignore[import-untyped]
 from torchvision import datasets
-from torchvision.transforms import functional
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.spec.catalog import DataSet
@@ -23,14 +22,13 @@ from lrwd_sweep.spec.job import DataFiles
 
 Array = np.ndarray[Any, Any]
 Images = tuple[Array, Array]  # (n, C, H, W) uint8, and (n,) from 0
+Written = tuple[list[Images], Images]  # the training images, file by file, and the test images
 COLOUR = DataSet(train=50, validation=10, test=20, classes=5, shape=(3, 32, 32))
 GREY = DataSet(train=50, validation=10, test=20, classes=5, shape=(1, 28, 28))
 DIGITS = DataSet(train=100, validation=20, test=40, classes=10, shape=(3, 32, 32))
 
 
-def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
-    """Draw the training images, file by file, and the test images."""
-
+def parts(sizes: DataSet, files: int) -> Written:
     def images(count: int, seed: int) -> Images:
         x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
         return x, np.arange(count) % sizes.classes
@@ -41,36 +39,42 @@ def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
 
 def python2_pickle(table: dict[str, Any]) -> bytes:
     """Pickle as Python 2 did at protocol 2: strings are bytes, and so is the content of an array."""
-    body = b"".join(_string(key) + _python2(value) for key, value in table.items())
-    return b"\x80\x02}(" + body + b"u."
-
-
-def _string(text: bytes | str) -> bytes:
-    raw = text.encode() if isinstance(text, str) else text
-    return b"T" + struct.pack("<i", len(raw)) + raw
+    return b"\x80\x02" + _python2(table) + b"."
 
 
 def _python2(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_python2(key) + _python2(one) for key, one in value.items()) + b"u"
     if isinstance(value, np.ndarray):
         kind = value.dtype.str
-        dtype = b"cnumpy\ndtype\n" + _string(kind[1:]) + b"K\x00K\x01\x87R(K\x03" + _string(kind[0])
+        dtype = b"cnumpy\ndtype\n" + _python2(kind[1:]) + b"K\x00K\x01\x87R(K\x03" + _python2(kind[0])
         dtype += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
         shape = b"(" + b"".join(map(_python2, value.shape)) + b"t"
         empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        return empty + b"(K\x01" + shape + dtype + b"\x89" + _string(value.tobytes()) + b"tb"
+        return empty + b"(K\x01" + shape + dtype + b"\x89" + _python2(value.tobytes()) + b"tb"
     if isinstance(value, list):
         return b"](" + b"".join(map(_python2, value)) + b"e"
-    return b"J" + struct.pack("<i", value) if isinstance(value, int) else _string(value)
+    if isinstance(value, int):
+        return b"J" + struct.pack("<i", value)
+    raw = value.encode() if isinstance(value, str) else value
+    return b"T" + struct.pack("<i", len(raw)) + raw
 
 
-def write_cifar(folder: str, names: Sequence[str], labels: str, root: Path) -> tuple[list[Images], Images]:
-    """Write batches and the test part as Python 2 pickled them; CIFAR-100's images have coarse labels too."""
+def write_batches(folder: str, names: Sequence[str], labels: str, first: int, root: Path) -> Written:
+    """Write batches of flat images, the test part last; ImageNet's labels count from 1, CIFAR's from 0."""
     train, test = parts(COLOUR, len(names) - 1)
     (root / folder).mkdir(parents=True)
     for name, (x, y) in zip(names, [*train, test], strict=True):
-        files, coarse = [f"{k}.png" for k in range(len(y))], [int(label) // 5 for label in y]
-        table = {"batch_label": name, labels: y.tolist(), "data": x.reshape(len(x), -1), "filenames": files}
-        (root / folder / name).write_bytes(python2_pickle({"coarse_labels": coarse} | table))
+        path, mean, coarse = root / folder / name, x.mean(axis=0).flatten(), (y // 5).tolist()
+        table: dict[str, Any] = {"data": x.reshape(len(x), -1), labels: (y + first).tolist()}
+        if path.suffix == ".npz":
+            np.savez_compressed(path, **table, mean=mean)
+        elif first:
+            path.write_bytes(pickle.dumps(table | {"mean": mean}, protocol=4))
+        else:  # by Python 2
+            files = [f"{k}.png" for k in range(len(y))]
+            more = {"coarse_labels": coarse, "batch_label": name, "filenames": files}
+            path.write_bytes(python2_pickle(more | table))
     return train, test
 
 
@@ -81,7 +85,7 @@ def write_idx(path: Path, array: Array) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def write_mnist(folder: str, root: Path) -> tuple[list[Images], Images]:
+def write_mnist(folder: str, root: Path) -> Written:
     """Write four IDX files, those of the test part packed."""
     train, test = parts(GREY, 1)
     for stem, end, (x, y) in (("train", "", train[0]), ("t10k", ".gz", test)):
@@ -90,28 +94,13 @@ def write_mnist(folder: str, root: Path) -> tuple[list[Images], Images]:
     return train, test
 
 
-def write_svhn(root: Path) -> tuple[list[Images], Images]:
+def write_svhn(root: Path) -> Written:
     """Write two MATLAB files, compressed as the published ones are; the digit 0 has the label 10."""
     train, test = parts(DIGITS, 1)
     root.mkdir(parents=True, exist_ok=True)
     for name, (x, y) in (("train", train[0]), ("test", test)):
         table = {"X": x.transpose(2, 3, 1, 0), "y": np.where(y == 0, 10, y).astype(np.uint8)[:, None]}
         io.savemat(root / f"{name}_32x32.mat", table, do_compression=True)
-    return train, test
-
-
-def write_imagenet32(folder: str, root: Path) -> tuple[list[Images], Images]:
-    """Write ten batches and `val_data`, as npz files if the folder's name says so; labels count from 1."""
-    train, test = parts(COLOUR, 10)
-    (root / folder).mkdir(parents=True)
-    names = [*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]
-    mean = np.mean([x.mean(axis=0).reshape(-1) for x, _ in train], axis=0)
-    for name, (x, y) in zip(names, [*train, test], strict=True):
-        table: dict[str, Any] = {"data": x.reshape(len(x), -1), "labels": (y + 1).tolist(), "mean": mean}
-        if folder.endswith("npz"):
-            np.savez_compressed(root / folder / f"{name}.npz", **table)
-        else:
-            (root / folder / name).write_bytes(pickle.dumps(table, protocol=4))
     return train, test
 
 
@@ -123,24 +112,23 @@ def publish(patch: pytest.MonkeyPatch, root: Path) -> None:
 
     for kind in (datasets.CIFAR10, datasets.CIFAR100):
         for name in ("train_list", "test_list"):
-            files = [[file, md5(root / kind.base_folder / file)] for file, _ in getattr(kind, name)]
-            patch.setattr(kind, name, files)
+            stored = [[file, md5(root / kind.base_folder / file)] for file, _ in getattr(kind, name)]
+            patch.setattr(kind, name, stored)
         patch.setattr(kind, "tgz_md5", md5(root / kind.filename))
     for kind in (datasets.MNIST, datasets.FashionMNIST):
-        raw = root / kind.__name__ / "raw"
-        patch.setattr(kind, "resources", [(file, md5(raw / file)) for file, _ in kind.resources])
-    splits = datasets.SVHN.split_list.items()
-    table = {split: [url, file, md5(root / file)] for split, (url, file, _) in splits}
-    patch.setattr(datasets.SVHN, "split_list", table)
+        files = [(file, md5(root / kind.__name__ / "raw" / file)) for file, _ in kind.resources]
+        patch.setattr(kind, "resources", files)
+    for split, (url, file, _) in datasets.SVHN.split_list.items():
+        patch.setitem(datasets.SVHN.split_list, split, [url, file, md5(root / file)])
 
 
 @dataclass(frozen=True)
 class Format:
     name: str
-    writer: Callable[[Path], tuple[list[Images], Images]]
+    writer: Callable[[Path], Written]
     sizes: DataSet
 
-    def write(self, root: Path, patch: pytest.MonkeyPatch) -> tuple[list[Images], Images]:
+    def write(self, root: Path, patch: pytest.MonkeyPatch) -> Written:
         written = self.writer(root)
         publish(patch, root)
         return written
@@ -150,16 +138,18 @@ class Format:
 
 
 BATCHES = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
-CIFAR10 = partial(write_cifar, "cifar-10-batches-py", BATCHES, "labels")
-CIFAR100 = partial(write_cifar, "cifar-100-python", ["train", "test"], "fine_labels")
+SMALL = [*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]
+CIFAR10 = partial(write_batches, "cifar-10-batches-py", BATCHES, "labels", 0)
+CIFAR100 = partial(write_batches, "cifar-100-python", ["train", "test"], "fine_labels", 0)
+NPZ = partial(write_batches, "Imagenet32_train_npz", [f"{name}.npz" for name in SMALL], "labels", 1)
 FORMATS = {
     "cifar10": Format("cifar10", CIFAR10, COLOUR),
     "cifar100": Format("cifar100", CIFAR100, COLOUR),
     "mnist": Format("mnist", partial(write_mnist, "MNIST"), GREY),
     "fashion-mnist": Format("fashion-mnist", partial(write_mnist, "FashionMNIST"), GREY),
     "svhn": Format("svhn", write_svhn, DIGITS),
-    "imagenet32": Format("imagenet32", partial(write_imagenet32, "imagenet32"), COLOUR),
-    "imagenet32-npz": Format("imagenet32", partial(write_imagenet32, "Imagenet32_train_npz"), COLOUR),
+    "imagenet32": Format("imagenet32", partial(write_batches, "imagenet32", SMALL, "labels", 1), COLOUR),
+    "imagenet32-npz": Format("imagenet32", NPZ, COLOUR),
 }
 
 
@@ -168,6 +158,5 @@ def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png
     folder.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(seed)
     for k in range(count):
-        pixels = torch.from_numpy(stream.integers(0, 256, (3, side, side), np.uint8))
-        functional.to_pil_image(pixels).save(folder / f"{k:03}.{ending}")
+        Image.fromarray(stream.integers(0, 256, (side, side, 3), np.uint8)).save(folder / f"{k:03}.{ending}")
     return folder

@@ -3,7 +3,9 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
+from tests.small import CPU, F32, F64
 
 HERE = "tests.data.test_user_data"
 returned: list[Callable[[], Any]] = []  # what `data` calls
@@ -57,16 +60,16 @@ class Items(Dataset[tuple[Tensor, int]]):
 class Streamed(IterableDataset[tuple[Tensor, Tensor]]):
     """The same items without a length."""
 
-    def __init__(self, pair: tuple[Tensor, Tensor]) -> None:
-        self.pair = pair
+    def __init__(self, *columns: Tensor) -> None:
+        self.columns = columns
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(*self.pair, strict=True)
+        return zip(*self.columns, strict=True)
 
 
-def _longer(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Append items that a sampler leaves out."""
-    return torch.cat([pair[0], pair[0]]), torch.cat([pair[1], pair[1]])
+def _sampled(x: Tensor, y: Tensor) -> Any:
+    """Make a loader of items of which its sampler leaves out the second half."""
+    return DataLoader(Items(torch.cat([x, x]), torch.cat([y, y])), 4, sampler=range(len(x)))
 
 
 def _collated(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
@@ -74,37 +77,38 @@ def _collated(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 
 
 def _named(items: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
-    x, y = _collated(items)
-    return {"x": x, "labels": y}
+    return dict(zip(("x", "labels"), _collated(items), strict=True))
 
 
-FORMS: dict[str, Callable[[Any], Any]] = {
-    "tensors": lambda pair: pair,
-    "arrays": lambda pair: tuple(value.numpy() for value in pair),
-    "read-only arrays": lambda pair: tuple(np.broadcast_to(v.numpy(), v.shape) for v in pair),
-    "a TensorDataset": lambda pair: TensorDataset(*pair),
-    "a map-style data set": lambda pair: Items(*pair),
-    "a data loader": lambda pair: DataLoader(Items(*pair), batch_size=5),
-    "a shuffling data loader": lambda pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
-    "a loader with a sampler": lambda pair: DataLoader(Items(*_longer(pair)), 4, sampler=range(len(pair[0]))),
-    "a loader with a collation": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_collated),
-    "a list of dicts": lambda pair: [
-        {"x": [*x.numpy()], "label": int(y)} for x, y in zip(*pair, strict=True)
-    ],
-    "a loader of dicts": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_named),
+FORMS: dict[str, Callable[..., Any]] = {
+    "tensors": lambda x, y: (x, y),
+    "tensors of other strides": lambda x, y: (x.t().contiguous().t(), torch.stack([y, y], 1)[:, 1]),
+    "views of negative numbers": lambda x, y: (torch.imag(torch.complex(x, -x).conj()), y.tolist()),
+    "arrays": lambda x, y: (x.numpy(), y.numpy()),
+    "read-only arrays": lambda *pair: tuple(np.broadcast_to(v.numpy(), v.shape) for v in pair),
+    "reversed arrays": lambda *pair: tuple(v.flip(0).numpy()[::-1] for v in pair),
+    "big-endian arrays": lambda x, y: (x.numpy().astype(">f4"), y.numpy().astype(">i4")),
+    "labels as objects": lambda x, y: (x, y.numpy().astype(object)),
+    "a TensorDataset": TensorDataset,
+    "a map-style data set": Items,
+    "a data loader": lambda *pair: DataLoader(Items(*pair), batch_size=5),
+    "a shuffling data loader": lambda *pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
+    "a loader with a sampler": _sampled,
+    "a loader with a collation": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=_collated),
+    "a list of dicts": lambda x, y: [{"x": [*one.numpy()], "label": int(k)} for one, k in zip(x, y)],  # noqa: B905
+    "a loader of dicts": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=_named),
     "an iterable data set": Streamed,
-    "a loader of an iterable": lambda pair: DataLoader(Streamed(pair), 4),
-    "a generator": lambda pair: iter(Streamed(pair)),
+    "a loader of an iterable": lambda *pair: DataLoader(Streamed(*pair), 4),
+    "a generator": lambda *pair: iter(Streamed(*pair)),
 }
 
 
 def test_every_form_gives_the_same_tensors() -> None:
     pairs = [_pair(12), _pair(6), _pair(9)]
     for name, form in FORMS.items():
-        task = _completed(lambda form=form: [form(pair) for pair in pairs])  # type: ignore[misc]
+        task = _completed(lambda form=form: [form(*pair) for pair in pairs])  # type: ignore[misc]
         assert task.sizes == DataSet(12, 6, 9, 3, (5,)), name
-        splits = _load(task)
-        for split, (x, y) in zip((splits.train, splits.validation, splits.test), pairs, strict=True):
+        for split, (x, y) in zip(_load(task).parts.values(), pairs, strict=True):
             assert torch.equal(split.x, x), name
             assert torch.equal(split.y, y), name
 
@@ -112,22 +116,15 @@ def test_every_form_gives_the_same_tensors() -> None:
 BYTES = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
 
 
-def _batch(task: Task, dtype: torch.dtype) -> Tensor:
-    x: Tensor = _load(task).train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
-    return x
-
-
 def test_images_of_bytes_are_given_as_they_are_or_standardised_and_other_inputs_are_not() -> None:
     images = (BYTES, torch.arange(4) % 2)
-    for asked in (None, False):
+    for asked, (dtype, off) in product((None, False, True), ((F32, 1e-6), (F64, 1e-12))):
         task = _completed(lambda: [images] * 2, standardize=asked)
-        assert task.standardize is False
-        for dtype in (torch.float32, torch.float64):
-            assert torch.equal(_batch(task, dtype), BYTES.to(dtype))
-    task = _completed(lambda: [images] * 2, standardize=True)
-    batch = _batch(task, torch.float64)
-    assert batch.mean(dim=(0, 2, 3)).abs().max() < 1e-12
-    assert batch.std(dim=(0, 2, 3), correction=0).sub(1).abs().max() < 1e-12
+        assert task.standardize is bool(asked)
+        x, _ = _load(task).train.to(CPU, dtype).batch(torch.arange(4))
+        deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
+        standard = bool(max(mean.abs().max(), deviation.sub(1).abs().max()) < off)
+        assert (x.dtype, standard, torch.equal(x, BYTES.to(dtype))) == (dtype, task.standardize, not asked)
     pair = (BYTES.permute(0, 2, 3, 1), torch.arange(4) % 2)
     last = r"^standardize .* has shape \(4, 8, 8, 3\), channels last: give x\.permute"
     floats = r"^standardize is for images as uint8 .*; x of .* is float32: leave"
@@ -139,18 +136,14 @@ def test_images_of_bytes_are_given_as_they_are_or_standardised_and_other_inputs_
 def test_random_split_is_the_same_every_time_and_the_test_split_optional() -> None:
     def splits() -> Any:
         x = torch.arange(40.0).reshape(20, 2) + np.random.rand()  # as users write
-        parts = random_split(Items(x, torch.arange(20) % 2), [12, 8])
-        return dict(zip(("train", "validation", "test"), (*parts, None), strict=True))
+        train, validation = random_split(Items(x, torch.arange(20) % 2), [12, 8])
+        return {"train": train, "validation": validation, "test": None}
 
-    found = []
-    for k in range(2):
-        torch.manual_seed(k)
-        before = torch.get_rng_state()
-        task = _completed(splits)
-        assert task.data_set.test == len(_load(task).test) == 0
-        found.append(_load(task).train.x)
-        assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(*found)
+    before = torch.get_rng_state()
+    one, other = (_load(_completed(splits)) for _ in range(2))
+    assert torch.equal(one.train.x, other.train.x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(one.test) == 0
 
 
 def test_data_are_read_once_and_again_only_if_asked() -> None:
@@ -162,8 +155,8 @@ def test_data_are_read_once_and_again_only_if_asked() -> None:
     again = completed(task, anew=True)
     assert again.data_set.digest != task.data_set.digest
     assert _load(again).train.x.sub(x).sub(1).abs().max() < 1e-6
+    other = "gives other data than a moment ago; .* and seed its random numbers"
     for sizes in (task.data_set, DataSet(13, 6, 0, 3, (5,))):
-        other = "gives other data than a moment ago; .* and seed its random numbers"
         assert_raises(other, load, task.data, sizes, error=DataError)
 
 
@@ -180,63 +173,22 @@ def test_digest_depends_on_every_number_its_type_and_shape() -> None:
     first = found(x, y, v)
     assert len(first) == 12
     assert first == found(x.t().contiguous().t(), y.int(), v)
+    assert found(x[:, :1].expand(12, 5), y, v) == found(x[:, :1].repeat(1, 5), y, v)
     digests = [found(other, y, v), found(x, label, v), found(x, y, (-v[0], v[1])), found(x, y, v, v)]
     digests += [found(x[:6], y[:6], (x[6:], y[6:])), found(deep, y, flat)]
     digests += [found(x.to(kind), y, (v[0].to(kind), v[1])) for kind in (torch.float64, torch.bfloat16)]
     assert len({first, *digests}) == 9
 
 
-TABLE = torch.randn(18, 5).neg()
-LABELS = torch.arange(18 * 17).reshape(18, 17) % 3  # its last column is not contiguous
-
-
-STRIDED: list[tuple[Any, Any]] = [
-    (TABLE.t().contiguous().t(), LABELS.t()[-1]),
-    (TABLE[:, :1].expand(18, 5), LABELS[:, -1]),
-    (TABLE.numpy()[::-1], LABELS.numpy()[:, -1][::-1]),
-    (TABLE.numpy().astype(">f8"), LABELS.numpy()[:, -1].astype(">i4")),
-    (TABLE[::1, 1:4], LABELS.numpy()[:, -1].astype(object)),
-    (torch.imag(torch.complex(TABLE, TABLE).conj()), LABELS[:, -1].tolist()),
-]
-
-
-def test_tensors_of_any_strides_are_read_by_their_numbers() -> None:
-    ends = {"train": (0, 6), "validation": (6, 12), "test": (12, 18)}
-    for k, (x, y) in enumerate(STRIDED):
-        made = {name: (x[low:high], y[low:high]) for name, (low, high) in ends.items()}
-        found = _load(_completed(lambda made=made: made))  # type: ignore[misc]
-        for name, (low, high) in ends.items():
-            split = getattr(found, name)
-            assert split.x.tolist() == x[low:high].tolist(), k
-            assert split.y.tolist() == list(map(int, y[low:high])), k
-
-
-class Random(Items):
-    def __getitem__(self, k: int) -> tuple[Tensor, int]:
-        return self.x[k] + torch.rand(()), int(self.y[k])
-
-
-class Leaving(BaseException):
-    """An exception that `except Exception` does not catch."""
-
-
-def _leaving(*_: object) -> Any:
-    raise Leaving("out of here")
-
-
 def _missing(k: int) -> Any:
     raise FileNotFoundError(f"no image {int(k)}")
-
-
-def _ragged() -> Any:
-    return [(torch.zeros(3 + (k == 4)), k % 2) for k in range(6)]
 
 
 X, Y = _pair()
 NAN = torch.where(torch.arange(12).unsqueeze(1) == 7, torch.nan, X)
 V = _pair(6)
-
-
+RANDOM = Items(X, Y, lambda _: np.random.rand())
+RAGGED = [(torch.zeros(3 + (k == 4)), k % 2) for k in range(6)]
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: (X, Y), "it returns a tuple of 2; return train, validation and optionally test"),
     (lambda: {"train": (X, Y), "val": V}, "it returns train, val; name train, validation, test (or no test)"),
@@ -259,11 +211,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X, Y), [((X, 0), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
     (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), a data set or a data"),
-    (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
-    (
-        lambda: (Random(X, Y), V),
-        "item 0 of train is different every time; add stream=True to read it",
-    ),
+    (lambda: (RAGGED, V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
+    (lambda: (RANDOM, V), "item 0 of train is different every time; add stream=True to read it"),
     (lambda: ([(1, 2)] * 3, V), "item 0 of train holds a value of type int as x; make it a tensor, as by"),
     (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, y)"),
     (lambda: ([(X[0], True)] * 3, V), "item 0 of train has the label True; make it a class"),
@@ -273,20 +222,13 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),
     (lambda: ((np.full((12, 5), "cat"), Y), V), "x of train is an array of type <U3; give floating-point"),
     (lambda: (Items(X, Y, _missing), V), "cannot be read: FileNotFoundError: no image 0 (test_user_data.py,"),
-    (lambda: (Items(X, Y, _leaving), V), "cannot be read: Leaving: out of here (test_user_data.py, line"),
-    (_leaving, "raised Leaving: out of here (test_user_data.py, line"),
+    (lambda: (Items(X, Y, sys.exit), V), "cannot be read: SystemExit: tensor(0) (test_user_data.py, line"),
     (lambda: sys.exit(1), "raised SystemExit: 1 (test_user_data.py, line"),
 ]
 
 
-def test_wrong_data_are_refused_in_one_line_with_the_remedy() -> None:
+def test_wrong_data_are_refused_in_one_line_and_ctrl_c_is_not() -> None:
     for make, complaint in WRONG:
         assert_raises(f"^data='{HERE}:data'.*{re.escape(complaint)}", _completed, make, error=DataError)
-
-
-def test_ctrl_c_is_not_an_error_of_the_function() -> None:
-    def interrupted() -> Any:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        _completed(interrupted)
+        _completed(Mock(side_effect=KeyboardInterrupt))

@@ -75,11 +75,6 @@ class OfItsSeed(Base):  # random numbers that do not train: a layer, a buffer, a
 
 
 class Remembering(Base):  # buffers that are replaced, counted, integer and boolean
-    mean: Tensor
-    steps: Tensor
-    order: Tensor
-    kept: Tensor
-
     def make(self) -> None:
         self.head = nn.Linear(64, 4)
         self.register_buffer("mean", torch.zeros(64))
@@ -87,7 +82,7 @@ class Remembering(Base):  # buffers that are replaced, counted, integer and bool
         self.register_buffer("order", torch.arange(63, -1, -1), persistent=False)
         self.register_buffer("kept", torch.ones(64, dtype=torch.bool))
 
-    def logits(self, x: Tensor) -> Any:
+    def logits(self: Any, x: Tensor) -> Any:
         x = x[:, self.order] * self.kept
         if self.training:
             self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()

@@ -25,18 +25,11 @@ from tests.refusal import assert_raises
 from tests.small import ADAMW, CELLS, CPU
 
 _calls = itertools.count()
-
-
-def _item(classes: int) -> DataSet:
-    return DataSet(0, 0, 0, classes, (1,))
+ITEM = {classes: DataSet(0, 0, 0, classes, (1,)) for classes in (2, 3, 10, 100, 1000, 2000)}
 
 
 def _each(logits: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(logits, y, reduction="none")
-
-
-def squared(logits: Tensor, y: Tensor) -> Tensor:
-    return mse_loss(logits.softmax(1), one_hot(y, logits.shape[1]).to(logits))
 
 
 def weighted(logits: Tensor, y: Tensor, first: float = 1, others: float = 20) -> Tensor:
@@ -53,8 +46,10 @@ def ranking(logits: Tensor, y: Tensor) -> Tensor:
     return softplus(own - own.t()).mean() + cross_entropy(logits, y)
 
 
-def binary(logits: Tensor, y: Tensor) -> Tensor:  # with float32 targets whatever the logits are
-    return binary_cross_entropy_with_logits(logits, one_hot(y, logits.shape[1]).float())
+def full(logits: Tensor, y: Tensor) -> Tensor:  # no mean over items, for which there is no room
+    if len(y) > 600:
+        raise torch.OutOfMemoryError
+    return weighted(logits, y)
 
 
 class Remembering:
@@ -70,7 +65,9 @@ MEANS: dict[str, Callable[[Any, Any], Any]] = {
     "smooth": nn.CrossEntropyLoss(label_smoothing=0.1),
     "hinge": nn.MultiMarginLoss(),
     "focal": lambda logits, y: ((1 - (-_each(logits, y)).exp()) ** 2 * _each(logits, y)).mean(),
-    "squared": squared,
+    "squared": lambda logits, y: mse_loss(logits.softmax(1), one_hot(y, logits.shape[1]).to(logits)),
+    # with float32 targets whatever the logits are
+    "binary": lambda logits, y: binary_cross_entropy_with_logits(logits, one_hot(y, logits.shape[1]).float()),
 }
 OTHERS: dict[str, Callable[[Any, Any], Any]] = {
     "total": nn.CrossEntropyLoss(reduction="sum"),
@@ -97,13 +94,13 @@ def test_only_means_over_items_are_recognised_without_a_trace_in_global_generato
     before = random.getstate(), torch.get_rng_state()
     for classes in (2, 3, 10, 100, 1000):
         for name, loss in MEANS.items():
-            assert is_mean_over_items(loss, _item(classes)), (name, classes)
+            assert is_mean_over_items(loss, ITEM[classes]), (name, classes)
     for classes in (2, 10, 100):
         for name, loss in OTHERS.items():
-            assert not is_mean_over_items(loss, _item(classes)), (name, classes)
+            assert not is_mean_over_items(loss, ITEM[classes]), (name, classes)
     for most, expected in ((1, True), (2, False)):  # of one class among 2000
         weight = torch.where(torch.arange(2000) == 777, most, 1.0)
-        assert is_mean_over_items(nn.CrossEntropyLoss(weight=weight), _item(2000)) is expected
+        assert is_mean_over_items(nn.CrossEntropyLoss(weight=weight), ITEM[2000]) is expected
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -112,9 +109,9 @@ def test_only_losses_that_change_between_calls_are_refused() -> None:
     for name, loss in (MEANS | OTHERS | STATEFUL).items():
         if name in ("annealed", "remembering"):
             complaint = r"^loss='\./a\.py:f' gives another value when the same batch comes again"
-            assert_raises(complaint, refuse_state, loss, "./a.py:f", _item(10))
+            assert_raises(complaint, refuse_state, loss, "./a.py:f", ITEM[10])
         else:
-            refuse_state(loss, "./a.py:f", _item(10))
+            refuse_state(loss, "./a.py:f", ITEM[10])
 
 
 def _training(loss: str = "weighted", **options: object) -> Task:
@@ -122,62 +119,43 @@ def _training(loss: str = "weighted", **options: object) -> Task:
     return completed(Task(**options))  # type: ignore[arg-type]
 
 
-def _splits(task: Task) -> tuple[Splits, Splits]:
-    """Return a task's data twice, the second time with splits sorted by class."""
-
-    def by_class(split: Split) -> Split:
-        order = split.y.argsort(stable=True)
-        return Split(split.x[order], split.y[order], split.pixels)
-
-    splits = load(task.data, task.data_set).to(CPU, torch.float32)
-    return splits, Splits(splits.train, by_class(splits.validation), by_class(splits.test))
+def _splits(task: Task) -> Splits:
+    return load(task.data, task.data_set).to(CPU, torch.float32)
 
 
-def test_a_user_loss_trains_and_is_measured_whatever_the_order_of_a_split() -> None:
-    for loss, engine, whole in (
-        ("smooth", "vmap", False),
-        ("hinge", "loop", False),
-        ("weighted", "loop", True),
-        ("total", "vmap", True),
-        ("hardest", "vmap", True),
-        ("ranking", "loop", True),
-    ):
-        task, metrics = _training(loss, engine=engine), []
-        assert task.whole_loss is whole, loss
-        for found in _splits(task):
-            pack = PackTrainer(ADAMW, task, CELLS, 0, found)
-            metrics.append([trial.metrics for trial in pack.run()])
-            logits = pack.lanes.predictor().predict(found.validation.x)
-            for lane, trial in zip(logits, metrics[-1], strict=True):
-                expected = globals()[loss](lane.t(), found.validation.y).item()
-                assert trial["val_loss"] == pytest.approx(expected, rel=1e-5), loss
-        for one, other in zip(*metrics, strict=True):
-            assert one == pytest.approx(other, rel=1e-5), loss
-        usual = PackTrainer(ADAMW, task.changed(loss="cross-entropy"), CELLS, 0, found)
+def test_a_user_loss_trains_and_is_measured_on_whole_splits() -> None:
+    loop, vmap = ("hinge", "weighted", "ranking"), ("smooth", "total", "hardest")
+    for loss in (*loop, *vmap):
+        task = _training(loss, engine="loop" if loss in loop else "vmap")
+        assert task.whole_loss is (loss in OTHERS), loss
+        splits = _splits(task)
+        pack, usual = (
+            PackTrainer(ADAMW, one, CELLS, 0, splits) for one in (task, task.changed(loss="cross-entropy"))
+        )
+        trials, _ = pack.run(), usual.run()
+        logits = pack.lanes.predictor().predict(splits.validation.x)
+        for lane, trial in zip(logits, trials, strict=True):
+            expected = globals()[loss](lane.t(), splits.validation.y).item()
+            assert trial.metrics["val_loss"] == pytest.approx(expected, rel=1e-5), loss
         assert not usual.task.whole_loss
-        usual.run()
         assert (pack.arena.theta - usual.arena.theta).abs().max() > 1e-4, loss
     small = replace(Task(), loss=f"{__name__}:weighted", sizes=DataSet(400, 256, 256, 10, (1, 8, 8)))
     assert not completed(small).whole_loss
 
 
-class OfItsBatch(nn.Module):
-    """A network that normalises by its batch in evaluation too."""
-
-    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
-        super().__init__()
-        first, norm = nn.Linear(math.prod(input_shape), 12), nn.BatchNorm1d(12, track_running_stats=False)
-        self.body = nn.Sequential(nn.Flatten(), first, norm, nn.Linear(12, num_classes))
-
-    def forward(self, x: Tensor) -> Any:
-        return self.body(x)
+def of_its_batch(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:  # also in evaluation
+    first, norm = nn.Linear(math.prod(input_shape), 12), nn.BatchNorm1d(12, track_running_stats=False)
+    return nn.Sequential(nn.Flatten(), first, norm, nn.Linear(12, num_classes))
 
 
 def test_a_network_that_looks_at_its_batch_sees_the_whole_split() -> None:
     for engine in ("loop", "vmap"):
-        task = completed(Task(net=f"{__name__}:OfItsBatch", epochs=1, engine=engine))
+        task = completed(Task(net=f"{__name__}:of_its_batch", epochs=1, engine=engine))
         assert task.whole_loss
-        trials = [PackTrainer(ADAMW, task, CELLS, 0, found).run() for found in _splits(task)]
+        splits = _splits(task)
+        x, y = splits.validation.batch(splits.validation.y.argsort())  # by class
+        by_class = replace(splits, validation=Split(x, y))
+        trials = [PackTrainer(ADAMW, task, CELLS, 0, found).run() for found in (splits, by_class)]
         for mine, theirs in zip(*trials, strict=True):
             assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-4), engine
 
@@ -191,25 +169,17 @@ def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.Monk
     assert logits < needed("total", 110_000) - needed("total", 10_000) < 4 * logits
     assert 3.5 < needed("ranking", 20_000) / needed("ranking", 10_000) < 4.5  # pairs
     monkeypatch.setattr(cost, "free_bytes", lambda _: 1 << 28)
-    sizes = DataSet(400, 900_000, 0, 10, (1, 8, 8))
-    for task, why in (
-        (_training("ranking", sizes=sizes), "is not a mean over items"),
-        (Task(net=f"{__name__}:OfItsBatch", engine="loop"), "makes an item's logits depend on its batch"),
+    usual: dict[str, Any] = {"device": CPU, "workers": 1, "max_lanes": None, "optimizer": ADAMW}
+    for options, why in (
+        ({"loss": f"{__name__}:ranking"}, "is not a mean over items"),
+        ({"net": f"{__name__}:of_its_batch", "engine": "loop"}, "makes an item's logits depend on its batch"),
     ):
-        with pytest.raises(DeviceError, match=rf"{why}, so that 900000 are scored at once: free"):
-            lanes_that_fit(
-                completed(replace(task, sizes=sizes)), device=CPU, workers=1, max_lanes=None, optimizer=ADAMW
-            )
+        task = completed(Task(**options, sizes=DataSet(400, 900_000, 0, 10, (1, 8, 8))))  # type: ignore[arg-type]
+        line = f"{why}, so that 900000 are scored at once: free"
+        assert_raises(line, lanes_that_fit, task, error=DeviceError, **usual)
 
 
 def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error() -> None:
-    def full(logits: Tensor, y: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError if len(y) > 256 else ValueError
-
-    task = _training("weighted")
-    splits, _ = _splits(task)
-    pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
-    loss: Any = pack.measures.loss
-    pack.measures.loss = replace(loss, code=replace(loss.code, thing=full))
+    task = _training("full")
     with pytest.raises(torch.OutOfMemoryError):
-        pack.evaluate(splits.validation)
+        PackTrainer(ADAMW, task, CELLS, 0, _splits(task)).run()

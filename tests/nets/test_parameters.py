@@ -1,5 +1,6 @@
 """Roles of parameters: exempt from weight decay by type or pattern, and scale-invariant."""
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,16 +18,13 @@ from tests.refusal import assert_raises
 from tests.small import F64, splits, task
 
 
-def _layer(name: str, **parts: nn.Module | Tensor) -> nn.Module:
-    """Make a layer of a class of this name; tensors become its parameters."""
+def _layer(name: str, **parts: nn.Module | Tensor | tuple[int, ...]) -> nn.Module:
+    """Make a layer of a class of this name; tensors and shapes of random ones become its parameters."""
     layer: nn.Module = type(name, (nn.Module,), {})()
     for part, value in parts.items():
-        setattr(layer, part, nn.Parameter(value) if isinstance(value, Tensor) else value)
+        made = torch.randn(value) if isinstance(value, tuple) else value
+        setattr(layer, part, nn.Parameter(made) if isinstance(made, Tensor) else made)
     return layer
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(shape)
 
 
 def _affine(*shape: int) -> nn.Module:
@@ -42,24 +40,18 @@ LAYERS: list[tuple[nn.Module, str]] = [  # a layer, and its parameters without d
     (nn.LayerNorm((8, 4, 4)), AFFINE),
     (nn.BatchNorm2d(4), AFFINE),
     (_layer("Grn", gamma=ZEROS, beta=ZEROS), "gamma beta"),  # ConvNeXt V2's, whose name does not tell
-    (_layer("NormedLinear", weight=_normal(4, 3)), ""),  # of a cosine classifier
+    (_layer("NormedLinear", weight=(4, 3)), ""),  # of a cosine classifier
     (_layer("PreNorm", norm=nn.LayerNorm(4), fn=nn.Linear(4, 4)), "norm.weight norm.bias fn.bias"),
-    (_layer("PreNormBlock", norm=nn.LayerNorm(4), w1=_normal(4, 4)), "norm.weight norm.bias"),
+    (_layer("PreNormBlock", norm=nn.LayerNorm(4), w1=(4, 4)), "norm.weight norm.bias"),
     (nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)), "bias parametrizations.weight.original0"),
     (nn.ParameterDict({"bias": torch.randn(1, 4), "w": torch.randn(4, 4)}), "bias"),
     (_layer("ClassToken", cls_token=torch.zeros(1, 1, 4)), ""),
-    (_layer("Row", weight=_normal(1, 4)), ""),
+    (_layer("Row", weight=(1, 4)), ""),
     (nn.Conv2d(1, 8, 1), "bias"),
     (nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), ""),
     (nn.MultiheadAttention(4, 2, add_bias_kv=True), "in_proj_bias bias_k bias_v out_proj.bias"),
-    (
-        _layer("Biases", q_bias=_normal(2, 4), bias_k=_normal(1, 1, 4), debiased_weight=_normal(3, 2)),
-        "q_bias bias_k",
-    ),
-    (
-        _layer("Tables", attention_biases=_normal(2, 9), relative_position_bias_table=_normal(9, 2)),
-        "attention_biases",
-    ),
+    (_layer("Biases", q_bias=(2, 4), bias_k=(1, 1, 4), debiased_weight=(3, 2)), "q_bias bias_k"),
+    (_layer("Tables", attention_biases=(2, 9), relative_position_bias_table=(9, 2)), "attention_biases"),
     (_layer("List", biases=nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)])), "biases.0 biases.1"),
 ]
 
@@ -72,10 +64,8 @@ def test_biases_and_normalisation_are_found_by_type_and_name() -> None:
 
 
 def test_biases_and_normalisation_of_catalog_networks_are_vectors() -> None:
-    names = [name for name in NETWORKS if ":" not in name]
-    for name in (*names, "torchvision:resnet18", "torchvision:vit_b_16"):
-        side = 224 if "vit" in name else 32
-        sizes = DataSet(400, 100, 100, 10, (3, side, side))
+    for name in {*NETWORKS, "torchvision:resnet18", "torchvision:vit_b_16"} - {"torchvision:NAME"}:
+        sizes = DataSet(400, 100, 100, 10, (3, 224, 224) if "vit" in name else (3, 32, 32))
         of = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
         assert complete(of).undecayed == (), name
 
@@ -101,12 +91,11 @@ def test_named_parameters_do_not_decay() -> None:
         ({"no_decay": "cls_token|head"}, "cls_token head.weight head.bias"),
         ({"decay_all": False, "no_decay": "^cls"}, f"cls_token {NORM_AND_BIAS}"),
     ]
-    for engine in ("loop", "vmap"):
-        for options, spared in cases:
-            of = complete(Task(net=OWN, engine=engine, **options))
-            found = decaying(of)
-            assert list(found) == EVERY == list(network(of).shapes)
-            assert [name for name, decays in found.items() if not decays] == spared.split(), options
+    for engine, (options, spared) in product(("loop", "vmap"), cases):
+        of = complete(Task(net=OWN, engine=engine, **options))
+        found = decaying(of)
+        assert list(found) == EVERY == list(network(of).shapes)
+        assert [name for name, decays in found.items() if not decays] == spared.split(), options
     of = complete(Task(no_decay="weight3", decay_all=False))
     assert [name for name, decays in decaying(of).items() if decays] == ["weight1", "weight2"]
 

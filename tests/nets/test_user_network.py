@@ -1,8 +1,6 @@
 """User networks and losses train as under torch.optim; what would not is named in one line."""
 
-import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.loss import DEFAULT_LOSS
@@ -20,27 +17,13 @@ from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
 from lrwd_sweep.nets.user_network import blamed
-from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet
-from lrwd_sweep.spec.net_options import options_text
 from tests.nets.awkward import Base, TwoLayers
 from tests.refusal import assert_raises
-from tests.small import SGDW, WELL, splits, task
+from tests.small import ILL, WELL, pack, task
 
 HERE = "tests.nets.test_user_network"
-
-
-def sized(num_classes: int, input_shape: tuple[int, ...], width: int = 3, depth: int = 1) -> nn.Module:
-    first, hidden = nn.Linear(math.prod(input_shape), width), [nn.Linear(width, width) for _ in range(depth)]
-    return nn.Sequential(nn.Flatten(), first, *hidden, nn.Linear(width, num_classes))
-
-
-def test_factory_gets_sizes_and_options() -> None:
-    found = network(task(f"{HERE}:sized", net_options=options_text({"width": 5, "depth": 2}))).shapes
-    assert list(found.values()) == [(5, 64), (5,), (5, 5), (5,), (5, 5), (5,), (4, 5), (4,)]
-    with pytest.raises(UnknownName, match=r"unknown option of net='.*:sized' 'widht'; did you mean width\?"):
-        network(task(f"{HERE}:sized", net_options=options_text({"widht": 5})))
 
 
 class Two(TwoLayers):  # two heads, both of which train
@@ -61,6 +44,13 @@ def _assign(net: Any, x: Tensor) -> Any:  # normalised weights, each time in new
     return Two.logits(net, x)
 
 
+def _finite(net: Any, x: Tensor, *, training: bool = True) -> Any:  # raises if a number is not finite
+    h = Two.logits(net, x)
+    if net.training <= training and not h.isfinite().all():
+        raise ValueError("not finite")
+    return h + 0.1 * torch.where(x[:, :4] < 0, -torch.inf, h).softmax(1).nan_to_num()
+
+
 STRANGE: dict[str, Callable[..., Any]] = {  # a class's name → its logits
     "Late": lambda net, x: Two.logits(net, x) if net.steps > 4 else net.a(x),
     "Early": lambda net, x: Two.logits(net, x) if net.steps < 5 else net.a(x),
@@ -68,6 +58,9 @@ STRANGE: dict[str, Callable[..., Any]] = {  # a class's name → its logits
     "ByValues": lambda net, x: net.a(x) if x.min() >= 0 else net.b(x),
     "Assigning": _assign,
     "AssigningToEvaluate": lambda net, x: Two.logits(net, x) if net.training else _assign(net, x),
+    "Finite": _finite,
+    "FiniteToEvaluate": lambda net, x: _finite(net, x, training=False),
+    "Faulty": lambda net, x: _finite(net, x) if net.steps < 5 else int("a mistake"),
 }
 globals().update({name: type(name, (Two,), {"logits": logits}) for name, logits in STRANGE.items()})
 UNLIKE_TORCH = (
@@ -84,49 +77,21 @@ UNLIKE_TORCH = (
 
 def test_parameters_that_would_not_train_as_under_torch_optim_are_named() -> None:
     for name, engine, complaint in UNLIKE_TORCH:
-        trainer = PackTrainer(SGDW, task(f"{HERE}:{name}", engine=engine), WELL, 0, splits())
+        trainer = pack("sgdw", task(f"{HERE}:{name}", engine=engine), WELL)
         assert_raises(rf"the parameter {complaint}", trainer.run)  # which names the class
 
 
-class Finite(Two):  # raises if a number is not finite
-    def logits(self, x: Tensor) -> Any:
-        h = super().logits(x)
-        masked = torch.where(x[:, :4] < 0, -torch.inf, h).softmax(1).nan_to_num()
-        if not h.isfinite().all():
-            raise ValueError("not finite")
-        return h + 0.1 * masked
-
-
-class FiniteToEvaluate(Two):  # raises so only in evaluation
-    def logits(self, x: Tensor) -> Any:
-        h = super().logits(x)
-        if not self.training and not h.isfinite().all():
-            raise ValueError("not finite")
-        return h
-
-
-class Faulty(Finite):  # raises on finite numbers
-    def logits(self, x: Tensor) -> Any:
-        if self.steps > 4:
-            raise ValueError("a mistake")
-        return super().logits(x)
-
-
-def test_exception_ends_a_lane_only_if_the_lane_has_diverged() -> None:
+def test_exception_ends_a_lane_only_if_it_has_diverged_and_names_the_network_otherwise() -> None:
     for name in ("Finite", "FiniteToEvaluate"):
-        train = partial(PackTrainer, SGDW, task(f"{HERE}:{name}", engine="loop"))
-        trials = train([WELL[0], Cell(1e38, 1e-3), WELL[1]], 0, splits()).run()
-        assert trials[1].status is Status.DIVERGED, name
-        assert [trials[0], trials[2]] == train(WELL[:2], 0, splits()).run(), name
-    trainer = PackTrainer(SGDW, task(f"{HERE}:Faulty", engine="loop"), WELL, 0, splits())
+        of = task(f"{HERE}:{name}", engine="loop")
+        first, ill, last = pack("sgdw", of, [WELL[0], ILL, WELL[1]]).run()
+        assert ill.status is Status.DIVERGED, name
+        assert [first, last] == pack("sgdw", of, WELL[:2]).run(), name
     with pytest.raises(ValueError, match="a mistake"):
-        trainer.run()
-
-
-def test_error_in_training_is_blamed_on_the_network_that_raised_it() -> None:
+        pack("sgdw", task(f"{HERE}:Faulty", engine="loop"), WELL).run()
     name = f"{HERE}:Finite"
     with pytest.raises(ValueError, match="not finite") as theirs:
-        Finite()(torch.full((2, 64), torch.nan))
+        globals()["Finite"]()(torch.full((2, 64), torch.nan))
     assert f"net='{name}' raised in training: ValueError" in str(blamed(name, theirs.value))
     for net, error in (("cnn", theirs.value), (name, UsageError("said already")), (name, ValueError("ours"))):
         assert blamed(net, error) is None
@@ -161,10 +126,9 @@ def test_invalid_losses_are_refused_in_one_line() -> None:
         for loss, complaint in REFUSED_LOSSES.items():
             of = task(net, loss=f"{HERE}:{loss}")
             assert_raises(rf"^loss='{HERE}:{loss}'.*{complaint}", network, of)
-    with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
-        network(task("mlp", engine="native", loss=f"{HERE}:smoothed"))
-    with pytest.raises(UnknownName, match=f"unknown name in {HERE} 'absent'"):
-        network(task("mlp", loss=f"{HERE}:absent"))
+    native, absent = task("mlp", engine="native", loss=f"{HERE}:smoothed"), task("mlp", loss=f"{HERE}:absent")
+    assert_raises("not written for a loss other than cross-entropy", network, native)
+    assert_raises(f"unknown name in {HERE} 'absent'", network, absent, error=UnknownName)
 
 
 class Plain(Base):  # two layers; subclasses add a difficulty
@@ -191,6 +155,16 @@ def _enclose(net: Any) -> None:
     net.act = lambda h: torch.where(h > 0, h, h * net.slope)
 
 
+def _fill(net: Any, x: Tensor) -> Any:
+    logits = torch.zeros(len(x), 4, dtype=x.dtype)  # the type of the inputs
+    logits[torch.arange(len(x))] = Plain.logits(net, x)
+    return logits
+
+
+def _repeat(net: Any) -> None:
+    net.body = nn.GRU(8, 8, 2, dropout=0.1, batch_first=True)  # drops between its layers
+
+
 DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → its methods
     "Hooked": {"more": lambda net: net.body.weight.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))},
     "Recomputed": {"more": lambda net: net.add_module("drop", nn.Dropout(0.5)), "between": _recompute},
@@ -200,17 +174,11 @@ DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → it
     "Scripted": {"more": lambda net: net.add_module("act", torch.jit.script(nn.Tanh()))},
     "Hidden": {"between": lambda net, h: functional.dropout(h, 0.5, net.training)},  # dropout without a layer
     "WrongInTraining": {"logits": lambda net, x: torch.zeros(3) + Plain.logits(net, x)},  # under a layer
+    "Recurrent": {"more": _repeat, "forward": lambda net, x: net.head(net.body(x[:, 0])[0][:, -1])},
+    "Fill": {"logits": _fill},
     "Complex": {"more": lambda net: setattr(net, "phase", nn.Parameter(torch.zeros(2, dtype=torch.cfloat)))},
 }
 globals().update({name: type(name, (Plain,), methods) for name, methods in DIFFICULT.items()})
-
-
-class Recurrent(Base):  # drops between its layers
-    def make(self) -> None:
-        self.body, self.head = nn.GRU(8, 6, 2, dropout=0.1, batch_first=True), nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.head(self.body(x[:, 0])[0][:, -1])
 
 
 def failing() -> nn.Module:
@@ -239,6 +207,7 @@ REFUSED_NETWORKS = {
     "Recurrent": r": the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)",
     "WrongInTraining": rf" does not .*: RuntimeError: .* in WrongInTraining itself {LINE}",
     "Complex": r": its parameter phase is complex64 \(2,\); make it real",
+    "Fill": r" cannot compute in bfloat16: RuntimeError: .* in Fill itself .*; choose precision='float32'$",
     "needing": r" wants 'channels', which nothing gives; give it a default, or a value under \[net.options\]",
     "forgetful": r": it returns NoneType; return a torch.nn.Module",
     "failing": rf" raised ValueError: no weights here {LINE}",
@@ -252,18 +221,13 @@ REFUSED_NETWORKS = {
 
 
 @pytest.mark.filterwarnings("ignore:.*(weight_norm|torch.jit)")
-def test_user_networks_that_lanes_could_not_train_are_refused_in_one_line() -> None:
+def test_networks_that_lanes_could_not_train_are_refused_in_one_line() -> None:
     before = python_state()
     for name, complaint in REFUSED_NETWORKS.items():
-        assert_raises(rf"^net='{HERE}:{name}'{complaint}", network, task(f"{HERE}:{name}", engine="loop"))
+        of = task(f"{HERE}:{name}", engine="loop", precision="bfloat16" if name == "Fill" else "float32")
+        assert_raises(rf"^net='{HERE}:{name}'{complaint}", network, of)
         assert python_state() == before, name
-
-
-def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
-    flat, linear = nn.Flatten(), nn.Linear(64, 4)
-    for make, complaint in (
-        (lambda: nn.Sequential(flat, nn.RReLU(), linear), r"layer 1 \(RReLU\) draws random"),
-        (lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()), r"layer 1 \(Hidden\) draws random"),
-        (lambda: nn.Conv2d(1, 4, 3), r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"),
-    ):
-        assert_raises(complaint, ModuleNetwork, make, DataSet(0, 0, 0, 4, (1, 8, 8)), Way(DEFAULT_LOSS))
+    assert network(task(f"{HERE}:Fill", engine="loop")).shapes
+    complaint = r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"
+    item = DataSet(0, 0, 0, 4, (1, 8, 8))
+    assert_raises(complaint, ModuleNetwork, lambda: nn.Conv2d(1, 4, 3), item, Way(DEFAULT_LOSS))
