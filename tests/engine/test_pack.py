@@ -21,47 +21,25 @@ from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.engine.lone import train_alone
-from tests.small import CELLS, CPU, F64, ILL, WELL, pack, splits, task
+from tests.small import CPU, F64, ILL, WELL, pack, splits, task
 
-# Each optimizer, in turn with the schedules and both networks; the update alone is tested in tests/optim.
-NAMES = [
-    *("sgd", "sgdw", "sgdw:lr-scaled", "adam", "adamw", "adamw:lr-scaled", "amsgradw:fixed", "adampw"),
-    *("rmspropw:corrected", "adamw:normalized", "sgdpw"),
-]
 DIAGNOSTICS = {"norm", "rotation", "effective_lr"}
-
-
-def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
-    for k, name in enumerate(NAMES):
-        schedule = list(Schedule)[k % len(Schedule)]
-        of = task(("mlp-norm", "mlp")[k % 2], epochs=9, schedule=schedule)
-        cells = (WELL if name.startswith("sgd") else CELLS)[:2]
-        trainer = pack(name, of, cells, seed=3, data=splits(F64))
-        for trial, lane, cell in zip(trainer.run(), trainer.arena.theta, cells, strict=True):
-            net, losses = train_alone(name, of, cell, splits(F64).train)
-            theta = nn.utils.parameters_to_vector(net.parameters())
-            assert (lane - theta).abs().max() < 1e-10, (name, schedule, cell)
-            epoch_means = [math.fsum(losses[k : k + 3]) / 3 for k in range(0, of.steps, 3)]
-            assert trial.curves["train_loss"] == pytest.approx(epoch_means, abs=1e-10), (name, cell)
 
 
 def test_measures_equal_those_of_torch() -> None:
     """Measures of training are those of batches in training mode, others those of evaluation mode."""
-    data, names = splits(F64), ("loss", "error", "top5_error")
-    of = task("mlp", 1, sizes=replace(task().data_set, classes=10))
+    data, of = splits(F64), task("mlp", 1, sizes=replace(task().data_set, classes=10))
     trainer = pack("sgd", of, [Cell(1e-30, 0.0)], data=data)  # too small a step to move
     (trial,) = trainer.run()
     net, predict = module(of).double(), trainer.lanes.predictor().predict
     nn.utils.vector_to_parameters(trainer.arena.theta[0], net.parameters())
-    order = torch.randperm(48, generator=generator(0, "data order"))
-    trained = torch.cat([net(x) for x in data.train.x[order].split(16)])  # type: ignore[no-untyped-call]
-    found = {"val": (predict(data.validation.x)[0].T, data.validation.y)}
-    found |= {"test": (predict(data.test.x)[0].T, data.test.y), "train": (trained, data.train.y[order])}
+    x, y = data.train.batch(torch.randperm(48, generator=generator(0, "data order")))
+    found = {"train": (torch.cat([net(part) for part in x.split(16)]), y)}  # type: ignore[no-untyped-call]
+    found |= {n: (predict(s.x)[0].T, s.y) for n, s in (("val", data.validation), ("test", data.test))}
     for name, (logits, y) in found.items():
         missed = (logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(1)
         errors = [wrong.double().mean().item() for wrong in (logits.argmax(1) != y, missed)]
-        measured = [trial.metrics[f"{name}_{measure}"] for measure in names]
+        measured = [trial.metrics[f"{name}_{measure}"] for measure in ("loss", "error", "top5_error")]
         assert measured == pytest.approx([cross_entropy(logits, y).item(), *errors]), name
 
 
