@@ -9,17 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from lrwd_sweep.engine import cost
-from lrwd_sweep.engine.cost import Speed, lanes_that_fit, made_up, measure, pack_bytes, timed
-from lrwd_sweep.engine.graph import Program
-from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.engine.cost import Speed, lanes_that_fit, made_up, measure, pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.engine import tape
 from tests.small import ADAMW, CPU, SGDW, WELL, pack, task
 
 CUDA = torch.device("cuda", 0)
@@ -185,23 +181,3 @@ def test_a_lane_costs_its_steps_and_its_evaluations() -> None:
     for own, times, snapshots in (({}, 12, 1), (restarts, evaluations, 4)):
         expected = 60 * 6 + 0.001 * (times * 697 + snapshots * 700)
         assert speed.seconds(Task(epochs=60, **own)) == pytest.approx(expected)  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("without_numba")
-def test_steps_on_a_device_are_timed_as_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    replayed: list[bool] = []
-
-    class OnDevice(PackTrainer):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            self.on_host, self.record = False, tape.record
-
-        def prepared(self, shuffled: Tensor) -> Program:
-            program = super().prepared(shuffled)
-            replayed.append(program.replay is not None)
-            return program
-
-    monkeypatch.setattr(cost, "PackTrainer", OnDevice)
-    few = Task(epochs=1, batch_size=130)  # fewer steps than are timed
-    assert min(timed(ADAMW, few, 2, 0.05, CPU, 1)) > 0
-    assert replayed == [True]

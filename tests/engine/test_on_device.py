@@ -5,7 +5,7 @@ a GPU tests autograd and kernels: there, steps are recorded, nothing waits for t
 those of the CPU.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,15 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.engine import lane_state, pack
+from lrwd_sweep.engine import lane_state
 from lrwd_sweep.engine.graph import current
-from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import _built, network
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.optim import update
-from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.task import Task
-from tests.small import CELLS, CPU, F64, splits, task
+from tests.small import CPU, F32, F64, pack, splits, task
 
 GPU = torch.device("cuda", 0)
 
@@ -32,14 +29,11 @@ GPU = torch.device("cuda", 0)
 class _OnGpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode that raises if an operator takes or gives a tensor that is not on the GPU."""
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs, out))
         places = {leaf.device for leaf in leaves if isinstance(leaf, Tensor)}
-        if not places <= {GPU}:
-            raise AssertionError(f"{func} sees {places}")
+        assert places <= {GPU}, f"{func} sees {places}"
         return out
 
 
@@ -53,58 +47,46 @@ def _no_gradients(loss: Tensor, inputs: Sequence[Tensor], *, allow_unused: bool)
     return [torch.zeros_like(value) for value in inputs]
 
 
-BACKWARD, GRAD = torch.autograd.backward, torch.autograd.grad
-
-
 @pytest.fixture
 def unreal(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Draw on the host; leave out gradients and compiled kernels, which need a device."""
+    """Draw on the host; leave out compiled kernels, which need a device."""
     with FakeTensorMode():
         try:
             torch.zeros(2, 2, device=GPU)[:, :1].view(-1)
         except RuntimeError:  # torch 2.6
             pytest.skip("this torch asks the driver for a device even if tensors are fake")
     drawn = lane_state.generator
-    for module in (lane_state, pack):
-        monkeypatch.setattr(module, "generator", lambda seed, purpose, device="cpu": drawn(seed, purpose))
+    for place in ("lrwd_sweep.engine.lane_state.generator", "lrwd_sweep.engine.pack.generator"):
+        monkeypatch.setattr(place, lambda seed, purpose, device="cpu": drawn(seed, purpose))
     monkeypatch.setattr("lrwd_sweep.optim.update.torch_compiled", lambda function, *_: function)
-    monkeypatch.setattr(torch.autograd, "backward", _no_backward)
-    monkeypatch.setattr(torch.autograd, "grad", _no_gradients)
     yield monkeypatch
     for made in (splits, update._rows):  # what was made meanwhile holds fake tensors
         made.cache_clear()
     _built.clear()
 
 
-def _on_gpu(split: Split) -> Split:
-    y = torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
-    return Split(torch.zeros(split.x.shape, device=GPU), y)
-
-
 def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> None:
     """Take an epoch, and assert that all that a program holds is on the device."""
-    of = task(**options)  # type: ignore[arg-type]
-    with patch.context() as real:  # the dry run of a module differentiates
-        real.setattr(torch.autograd, "backward", BACKWARD)
-        real.setattr(torch.autograd, "grad", GRAD)
-        net = network(of)
-        if isinstance(net, ModuleNetwork):  # its values are drawn on the host
-            init, _ = net.init(torch.Generator()), net.scale_invariant
-            patch.setattr(net, "init", lambda stream: init)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        here = splits()
-        data = Splits(*map(_on_gpu, (here.train, here.validation, here.test)))
-        pack = PackTrainer(Optimizer.parse(name), of, CELLS, 0, data)
-        assert not pack.on_host
-        program = pack._again()
+    net = network(of := task(**options))  # type: ignore[arg-type]
+    if isinstance(net, ModuleNetwork):  # its values are drawn on the host
+        init, _ = net.init(torch.Generator()), net.scale_invariant
+        patch.setattr(net, "init", lambda stream: init)
+    with FakeTensorMode(allow_non_fake_inputs=True), patch.context() as unreal:
+        unreal.setattr(torch.autograd, "backward", _no_backward)
+        unreal.setattr(torch.autograd, "grad", _no_gradients)
+        here = (splits().train, splits().validation, splits().test)
+        made = ((torch.zeros_like(one.x), torch.zeros_like(one.y)) for one in here)
+        trainer = pack(name, of, data=Splits(*(Split(x.to(GPU), y.to(GPU)) for x, y in made)))
+        assert not trainer.on_host
+        program = trainer._again()
         program.begin(torch.arange(48, device=GPU))
         with _OnGpu(), torch.inference_mode():  # type: ignore[no-untyped-call]
-            theta = pack.diagnostics.before()
+            theta = trainer.diagnostics.before()
             while program.done < of.steps_per_epoch:
                 program.go(of.steps_per_epoch)
             if theta is not None:
-                pack.diagnostics._turned(theta, 0.5)
-            pack.evaluate(pack.splits.validation)
+                trainer.diagnostics._turned(theta, 0.5)
+            trainer.evaluate(trainer.splits.validation)
     places = {x.device for x in (program.theta, program.total, program.order, program.k, program.t)}
     assert (places, program.done) == ({GPU}, 3), (name, options)
 
@@ -143,19 +125,15 @@ REAL = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 NETS = [("mlp-norm", "native"), ("cnn-norm", "native"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")]
 
 
-def _trainer(of: Task, data: Splits, device: torch.device, name: str = "adamw") -> PackTrainer:
-    return PackTrainer(Optimizer.parse(name), of, CELLS, 0, data.to(device, data.train.dtype))
-
-
 @REAL
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # a prototype
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("net", "engine"), NETS)
 def test_an_epoch_is_replayed_without_waiting(net: str, engine: str, precision: str) -> None:
     of = task(net, engine=engine, precision=precision, batch_size=8, augment="crop-flip")
-    real, order = _trainer(of, splits(), GPU), torch.arange(48, device=GPU)
+    real = pack("adamw", of, data=splits().to(GPU, F32))
     with current(GPU):
-        program = real.prepared(order)
+        program = real.prepared(torch.arange(48, device=GPU))
         assert program.replay is not None
         torch.cuda.set_sync_debug_mode("error")  # waiting for the device raises
         try:
@@ -171,6 +149,6 @@ def test_an_epoch_is_replayed_without_waiting(net: str, engine: str, precision: 
 def test_a_lane_equals_that_of_the_cpu(net: str, engine: str) -> None:
     for name in ("sgd", "adamw", "amsgradw", "adagradw", "rmspropw", "sgdp", "adamp"):
         of = task(net, engine=engine)
-        here, there = (_trainer(of, splits(F64), device, name).run() for device in (CPU, GPU))
+        here, there = (pack(name, of, data=splits(F64).to(device, F64)).run() for device in (CPU, GPU))
         for one, other in zip(here, there, strict=True):
             assert {n: other.metrics[n] for n in one.metrics} == pytest.approx(one.metrics, rel=1e-6), name

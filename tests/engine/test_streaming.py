@@ -39,21 +39,20 @@ def data() -> Any:
 
 
 class Items(Dataset[Any]):
-    """Columns whose items get noise from all three generators, if there is some, and may be changed."""
+    """Columns whose items are changed, as by a transform."""
 
-    change: Any = staticmethod(lambda x, y: (x, y))
-
-    def __init__(self, *columns: Tensor, noise: float = 0.0) -> None:
-        self.columns, self.noise = columns, noise
+    def __init__(self, *columns: Tensor, change: Any = lambda x, y: (x, y)) -> None:
+        self.columns, self.change = columns, change
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
     def __getitem__(self, k: int) -> Any:
-        x, y = (column[k] for column in self.columns)
-        if self.noise:
-            x = x + self.noise * (torch.randn_like(x) + np.random.rand() + random.random())
-        return self.change(x, y)
+        return self.change(*(column[k] for column in self.columns))
+
+
+def _noise(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # of all three generators
+    return x + 0.3 * (torch.randn_like(x) + np.random.rand() + random.random()), y
 
 
 class Linear(nn.Linear):
@@ -74,9 +73,9 @@ def _numbers(n: int) -> Items:
     return Items(x, x[:, 0] - 2 * x[:, 1])
 
 
-def _classes(noise: float = 0.0, dtype: torch.dtype = torch.float32) -> Items:
+def _classes(dtype: torch.dtype = torch.float32, **change: Any) -> Items:
     x, _ = _numbers(44).columns
-    return Items(x.to(dtype), x[:, :3].argmax(1), noise=noise)
+    return Items(x.to(dtype), x[:, :3].argmax(1), **change)
 
 
 def _bytes(n: int) -> Items:
@@ -123,7 +122,7 @@ def test_data_are_streamed_if_they_do_not_fit_and_tensors_are_not() -> None:
 
 
 def test_a_lane_with_random_transforms_equals_a_lone_run_that_seeds_alike() -> None:
-    noisy, plain = _classes(0.3, F64), _classes(dtype=F64)
+    noisy, plain = _classes(F64, change=_noise), _classes(F64)
     task = _task([noisy, plain], stream=True)
     trials = pack("adamw:lr-scaled", task, seed=3, data=_splits(task).to(CPU, F64)).run()
     for cell, trial in zip(CELLS, trials, strict=True):
@@ -149,7 +148,7 @@ def test_a_lane_with_random_transforms_equals_a_lone_run_that_seeds_alike() -> N
 
 
 def test_streamed_lanes_do_not_depend_on_interruptions_packs_or_processes(tmp_path: Path) -> None:
-    task = _task(lambda: [_classes(noise=0.3), _classes()], stream=True)
+    task = _task(lambda: [_classes(change=_noise), _classes()], stream=True)
     splits = _splits(task)
     whole = _run(task, splits)
     for stop in (1, 3, 6):
@@ -178,8 +177,8 @@ class Long(Endless):
 def test_what_cannot_be_streamed_or_read_is_refused_in_one_line() -> None:
     plain, columns, few = _classes(), _classes().columns, {"room": 44 * 28 + 10**5}
     loader = DataLoader(TensorDataset(*columns), 4, collate_fn=partial(default_collate))
-    own, stream = Items(*columns), np.random.default_rng(0)
-    own.change = lambda x, y: (x + stream.random(), y)
+    stream, absent = np.random.default_rng(0), Mock(side_effect=OSError("no such image"))
+    own = Items(*columns, change=lambda x, y: (x + stream.random(), y))
     unfit = "stream=True is for data sets with __getitem__ and __len__"
     random_each_time = "different every time, also under the same seed; draw"
     for made, options, complaint in (
@@ -192,10 +191,7 @@ def test_what_cannot_be_streamed_or_read_is_refused_in_one_line() -> None:
         assert_raises(complaint, _task, made, error=DataError, **options)
     assert_raises("stream=True is for data sets of your own", Task, stream=True)
     for change, complaint in (
-        (
-            Mock(side_effect=OSError("no such image")),
-            "item .* of train cannot be read: OSError: no such image",
-        ),
+        (absent, "item .* of train cannot be read: OSError: no such image"),
         (lambda x, y: (x[:4], y), r"item .* of train has shape \(4,\), item 0 has \(5,\)"),
         (lambda x, y: (x, y + 9), r"of train has the label \d+, and had one below 3 when it was read"),
     ):
