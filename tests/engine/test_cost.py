@@ -141,7 +141,9 @@ def test_packs_are_the_largest_that_fit_and_stay_in_a_cpu_s_cache(monkeypatch: p
         fit(large, 0.99 * needed)
 
 
-def test_packs_are_measured_as_large_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_packs_grow_with_time_and_lanes_cost_evaluations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def measured(of: Task, lanes: int = 100, seconds: float = 0.0, optimizer: Optimizer = ADAMW) -> Speed:
         return measure(optimizer, of, lanes=lanes, seconds=seconds, device="cpu")
 
@@ -165,9 +167,6 @@ def test_packs_are_measured_as_large_as_time_allows(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cost, "free_bytes", lambda device: 0)
     with pytest.raises(DeviceError, match="free some memory"):
         measured(Task())
-
-
-def test_a_lane_costs_its_steps_and_its_evaluations() -> None:
     speed, restarts = Speed(1.0, 0.001, whole=True), {"schedule": "restarts", "t_0": 4}
     evaluations = 1 + len(Task(epochs=60, **restarts).evaluations)  # type: ignore[arg-type]
     for own, times, snapshots in (({}, 12, 1), (restarts, evaluations, 4)):

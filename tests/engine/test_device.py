@@ -1,9 +1,4 @@
-"""A process that trains keeps to its machine's limits; an epoch on a GPU touches only tensors on the GPU.
-
-Fake tensors have shapes and a device but no values: code that asks for one, or mixes devices, raises. Only
-a GPU tests autograd and kernels: there, steps are recorded, nothing waits for the host, and lanes equal
-those of the CPU.
-"""
+"""A process keeps to its machine's limits; an epoch on a GPU asks for no value and stays on the GPU."""
 
 import os
 import shutil
@@ -37,15 +32,12 @@ def _blas_threads() -> set[int]:
     return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
-def test_products_use_one_thread_while_packs_train() -> None:
+def test_products_use_one_thread_while_packs_train_and_loops_flush_subnormal_numbers() -> None:
     before = torch.get_num_threads(), _blas_threads()
     with device.threads_kept():
         assert device.prepare(CPU) >= 1
         assert (torch.get_num_threads(), _blas_threads()) == (1, {1})
     assert (torch.get_num_threads(), _blas_threads()) == before
-
-
-def test_compiled_loops_flush_subnormal_numbers() -> None:
     half, tiny = compiled(lambda x: x * np.float32(0.5)), np.float32(2.0**-126)  # the smallest normal number
     assert half(tiny) > 0
     try:
@@ -112,6 +104,7 @@ def test_limits_are_those_of_both_control_groups(tmp_path: Path, monkeypatch: py
         assert (device.free_on_host(), device.cores()) == (free, cores), case
 
 
+# Fake tensors have shapes and a device but no values: code that asks for one, or mixes devices, raises.
 class _OnGpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode that raises if an operator takes or gives a tensor that is not on the GPU."""
 

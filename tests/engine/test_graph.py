@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,9 +37,8 @@ def _tensors(*tree: Any) -> list[Tensor]:
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A CUDA graph in the host's memory: a record of the operators called while it is entered.
+    """A CUDA graph in the host's memory: it records the operators, and calls them again in place.
 
-    A replay calls them again on the same tensors and generators, and writes their results in place.
     Recording changes nothing, and refuses what CUDA refuses: to return a value to the host.
     """
 
@@ -85,13 +85,18 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()
-def record(program: Program) -> Callable[[int], None]:
-    """Record as `graph.capture` does, in the host's memory."""
+def record(program: Program, spoil: Callable[[Program], object] = lambda _: None) -> Callable[[int], None]:
+    """Record as `graph.capture` does, in the host's memory; `spoil` every replay."""
     tapes: dict[int, Tape] = {}
     for count in {program.size, 1}:
         with Tape() as tapes[count]:
             program.steps(count)
-    return lambda count: tapes[count].replay()
+
+    def advance(count: int) -> None:
+        tapes[count].replay()
+        spoil(program)
+
+    return advance
 
 
 def _task(net: str = "mlp", **options: object) -> Task:
@@ -157,19 +162,6 @@ def test_any_number_of_steps_is_recorded_together(monkeypatch: pytest.MonkeyPatc
         _check("sgdw", _task(epochs=3, batch_size=batch_size), recorded=batch_size < 20)
 
 
-def _spoilt(spoil: Callable[[Program], object]) -> Capture:
-    def spoilt(program: Program) -> Callable[[int], None]:
-        advance = record(program)
-
-        def broken(count: int) -> None:
-            advance(count)
-            spoil(program)
-
-        return broken
-
-    return spoilt
-
-
 def _refuses(program: Program) -> Callable[[int], None]:
     program.streams[0].manual_seed(5)  # as a recording that fails half way leaves it
     raise RuntimeError("operation not permitted when stream is capturing")
@@ -177,13 +169,13 @@ def _refuses(program: Program) -> Callable[[int], None]:
 
 BROKEN: dict[str, Capture] = {
     "refuses": _refuses,
-    "fails as it runs": _spoilt(lambda program: 1 / 0),
-    "trains on one batch": _spoilt(lambda program: program.k.zero_()),
-    "stays at one row of the table": _spoilt(lambda program: program.t.zero_()),
-    "draws the same numbers": _spoilt(lambda program: program.streams[1].manual_seed(0)),
+    "fails as it runs": partial(record, spoil=lambda program: 1 / 0),
+    "trains on one batch": partial(record, spoil=lambda program: program.k.zero_()),
+    "stays at one row of the table": partial(record, spoil=lambda program: program.t.zero_()),
+    "draws the same numbers": partial(record, spoil=lambda program: program.streams[1].manual_seed(0)),
     "moves nothing": lambda program: lambda count: None,
-    "sums nothing": _spoilt(lambda program: program.total.zero_()),
-    "ends in NaN": _spoilt(lambda program: program.theta.fill_(torch.nan)),
+    "sums nothing": partial(record, spoil=lambda program: program.total.zero_()),
+    "ends in NaN": partial(record, spoil=lambda program: program.theta.fill_(torch.nan)),
 }
 
 

@@ -17,6 +17,7 @@ from lrwd_sweep.nets.mlp_numba import NumbaMlpLanes
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.task import Task
+from tests.nets.awkward import Base
 from tests.small import CPU, ILL, WELL, pack, task
 
 Fields = dict[str, Any]
@@ -61,8 +62,7 @@ def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit(
     own = [("Normed", "vmap"), ("Dropping", "loop"), ("Dropping", "vmap"), ("Remembering", "loop")]
     cases = [("mlp-norm", "native"), ("cnn", "native"), ("cnn-norm", "loop")]
     for net, engine in [*cases, *((f"{AWKWARD}{name}", engine) for name, engine in own)]:
-        augment = "crop-flip" if net == "cnn" else "none"
-        of = task(net, 3, engine=engine, augment=augment, **RESTARTS)
+        of = task(net, 3, engine=engine, augment="crop-flip" if net == "cnn" else "none", **RESTARTS)
         plain = pack("sgdw", of, WELL).run()
         nowhere = replace(of, sam=1e-300)  # too small to move a weight
         if "Remembering" not in net:  # its outputs depend on how often it was called
@@ -119,25 +119,25 @@ def test_metrics_of_averages_begin_with_their_first_weights() -> None:
     assert last["ensemble_val_loss"] != last["val_loss"]
 
 
-class Grouped(nn.Module):  # a convolution in groups, and a weight of its own between ordinary layers
-    def __init__(self, groups: int = 1, scaled: bool = True) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, groups=groups)
-        self.body = nn.Sequential(*self.conv, nn.Flatten(), nn.Linear(32, 4))
-        self.scale = nn.Parameter(torch.ones(4)) if scaled else 1.0
+class Scaled(Base):  # a weight of its own after an ordinary layer
+    def make(self) -> None:
+        self.head, self.scale = nn.Linear(64, 4), nn.Parameter(torch.ones(4))
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.scale * self.body(x)
+    def logits(self, x: torch.Tensor) -> Any:
+        return self.scale * self.head(x)
+
+
+def grouped() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten(), nn.Linear(32, 4))
 
 
 def test_what_has_no_factors_is_refused_with_its_name() -> None:
-    here = f"{__name__}:Grouped"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"net": "resnet20"}, r"the layer \S+ \(BatchNorm2d\)"),
         ({"net": f"{AWKWARD}Normed"}, r"parameter norm.weight of the layer norm \(BatchNorm2d\)"),
         ({"net": f"{AWKWARD}Tied"}, r"up.weight of the layer up \(Linear\) 2 times"),
-        ({"net": here}, r"trains the parameter scale of Grouped"),
-        ({"net": here, "net_options": '{"groups": 2, "scaled": false}'}, r"the layer body.1 \(Conv2d\)"),
+        ({"net": f"{__name__}:Scaled"}, r"trains the parameter scale of Scaled"),
+        ({"net": f"{__name__}:grouped"}, r"the layer 1 \(Conv2d\)"),
         ({"engine": "vmap"}, "vmap' does not compute the factors of kfac; choose auto or loop"),
         ({"sam": 0.1}, "SAM to another point; leave it out"),
         ({"damping": 0.0}, "leaves singular factors; choose more than 0"),

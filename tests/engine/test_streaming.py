@@ -98,7 +98,12 @@ def _run(task: Task, splits: Splits, cells: Any = CELLS, at: Any = None, stop: i
     return run(task, "adamw:lr-scaled", cells, at, stop, splits)
 
 
-def test_streamed_data_give_the_same_bits_as_data_in_memory() -> None:
+def test_data_that_do_not_fit_are_streamed_and_give_the_same_bits_as_in_memory() -> None:
+    sets = [_numbers(44), _numbers(30).columns]
+    for room, streams in ((44 * 24, False), (44 * 24 - 1, True)):
+        task = _task(sets, room, loss="mse")
+        found = [isinstance(one, StreamedSplit) for one in (_splits(task).train, _splits(task).validation)]
+        assert [task.stream, *found] == [streams, streams, False]
     kinds: list[tuple[Any, dict[str, Any]]] = [
         (_numbers, {"loss": "mse", "measure": f"{HERE}:share"}),
         (_bytes, {"standardize": True, "augment": "crop-flip", "accumulate": 2}),
@@ -111,14 +116,6 @@ def test_streamed_data_give_the_same_bits_as_data_in_memory() -> None:
         found = _splits(streamed)
         assert isinstance(found.train, StreamedSplit), make
         assert _run(streamed, found) == _run(held, _splits(_task(sets, **options))), make
-
-
-def test_data_are_streamed_if_they_do_not_fit_and_tensors_are_not() -> None:
-    sets = [_numbers(44), _numbers(30).columns]
-    for room, streams in ((44 * 24, False), (44 * 24 - 1, True)):
-        task = _task(sets, room, loss="mse")
-        found = [isinstance(one, StreamedSplit) for one in (_splits(task).train, _splits(task).validation)]
-        assert [task.stream, *found] == [streams, streams, False]
 
 
 def test_a_lane_with_random_transforms_equals_a_lone_run_that_seeds_alike() -> None:
