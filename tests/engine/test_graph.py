@@ -45,9 +45,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, Any, Any, list[Tensor]]] = []
-        self.own: list[Tensor] = []  # made here; kept, so that no address is used twice
-        self.places: set[int] = set()
-        self.before: dict[int, tuple[Tensor, Tensor]] = {}  # address → tensor, and its former value
+        self.own: dict[int, Tensor] = {}  # made here, by address; kept, so that none is used twice
+        self.before: dict[int, tuple[Any, Any]] = {}  # address → storage, and its former value
         self.states: dict[torch.Generator, Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -55,24 +54,21 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise RuntimeError(f"the host asked for a value: {func}")
         given = _tensors(args, kwargs)
         for tensor in given:
-            if _place(tensor) not in self.places:
-                size = tensor.untyped_storage().nbytes() // tensor.itemsize
-                whole = tensor.as_strided((size,), (1,), 0)
-                self.before.setdefault(_place(tensor), (whole, whole.clone()))
+            if _place(tensor) not in self.own | self.before:
+                storage = tensor.untyped_storage()
+                self.before[_place(tensor)] = storage, storage.clone()
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Generator):
                 self.states.setdefault(leaf, leaf.get_state())
         out = func(*args, **(kwargs or {}))
-        new = [tensor for tensor in _tensors(out) if _place(tensor) not in map(_place, given)]
-        self.own += new
-        self.places |= set(map(_place, new))
+        self.own |= {_place(new): new for new in _tensors(out) if _place(new) not in map(_place, given)}
         self.calls.append((func, args, kwargs or {}, _tensors(out)))
         return out
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for tensor, value in self.before.values():
-            tensor.copy_(value)
+        for storage, value in self.before.values():
+            storage.copy_(value)
         for stream, state in self.states.items():
             stream.set_state(state)
 
@@ -85,16 +81,16 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()
-def record(program: Program, spoil: Callable[[Program], object] = lambda _: None) -> Callable[[int], None]:
+def record(program: Program, spoil: Callable[[Any], object] = lambda _: None) -> Callable[[int], None]:
     """Record as `graph.capture` does, in the host's memory; `spoil` every replay."""
-    tapes: dict[int, Tape] = {}
+    tapes, spoilt = dict[int, Tape](), weakref.ref(program)  # a program holds its recording
     for count in {program.size, 1}:
         with Tape() as tapes[count]:
             program.steps(count)
 
     def advance(count: int) -> None:
         tapes[count].replay()
-        spoil(program)
+        spoil(spoilt())
 
     return advance
 
