@@ -64,9 +64,9 @@ def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit(
     for net, engine in [*cases, *((f"{AWKWARD}{name}", engine) for name, engine in own)]:
         of = task(net, 3, engine=engine, augment="crop-flip" if net == "cnn" else "none", **RESTARTS)
         plain = pack("sgdw", of, WELL).run()
-        nowhere = replace(of, sam=1e-300)  # too small to move a weight
         if "Remembering" not in net:  # its outputs depend on how often it was called
-            assert repr(pack("sgdw", nowhere, WELL).run()) == repr(plain), net
+            nowhere = pack("sgdw", replace(of, sam=1e-300), WELL)  # too small to move a weight
+            assert repr(nowhere.run()) == repr(plain), net
         averaged = pack("sgdw", replace(of, **EVERY), WELL).run()
         for one, more in zip(plain, averaged, strict=True):
             assert {name: more.curves[name] for name in one.curves} == one.curves, net
@@ -77,14 +77,13 @@ def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit(
 
 
 def test_diverged_lane_leaves_its_neighbours_to_the_bit() -> None:
-    cases: list[tuple[str, str, str, Fields]] = [
+    none: Fields = {}
+    for name, net, engine, fields in (
         ("sgdw", "mlp-norm", "native", ASAM | EVERY),
         ("sgdw", "cnn", "loop", SAM | EVERY),
         ("sgdw", f"{AWKWARD}Dropping", "vmap", SAM | EVERY),
-        ("kfacw", "mlp-norm", "auto", {}),
-        ("kfacw", "cnn", "auto", {}),
-    ]
-    for name, net, engine, fields in cases:
+        *(("kfacw", net, "auto", none) for net in ("mlp-norm", "cnn")),
+    ):
         of = task(net, 3, engine=engine, **fields)
         alone = pack(name, of, WELL[:2]).run()
         trainer = pack(name, of, [ILL, *WELL[:2]])
@@ -98,8 +97,7 @@ def test_ascent_leaves_lanes_whose_gradients_are_zero_or_not_finite() -> None:
     theta = torch.linspace(-1, 1, 20).view(4, 5)
     g = torch.tensor([3.0, -4, 0, 0, 0]) * torch.tensor([[1e-15], [1e18], [0], [math.nan]])
     for adaptive in (False, True):
-        moved = theta.clone()
-        ascend(moved, g, 0.5, adaptive=adaptive)
+        ascend(moved := theta.clone(), g, 0.5, adaptive=adaptive)
         t_w = theta.abs() + 0.01 if adaptive else 1.0
         lengths = ((moved - theta) / t_w)[:2].norm(dim=1)  # ASAM: ‖T_w⁻¹ ε‖ = ρ
         assert torch.allclose(lengths, torch.tensor(0.5), atol=1e-4)
