@@ -69,7 +69,7 @@ def _v2(limit: object, used: int, stat: str, cpu: str = "max 100000") -> dict[st
 
 def _v1(limit: str, quota: int) -> dict[str, dict[str, object]]:
     used = {"memory.usage_in_bytes": GIB, "memory.stat": "total_inactive_file 4096"}
-    cpu = {"cpu.cfs_quota_us": quota, "cpu.cfs_period_us": 100000}
+    cpu: dict[str, object] = {"cpu.cfs_quota_us": quota, "cpu.cfs_period_us": 100000}
     return {"memory": {**used, "memory.limit_in_bytes": limit}, "cpu": cpu}
 
 

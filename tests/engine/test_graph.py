@@ -56,7 +56,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in given:
             if _place(tensor) not in self.own | self.before:
                 storage = tensor.untyped_storage()
-                self.before[_place(tensor)] = storage, storage.clone()
+                self.before[_place(tensor)] = storage, storage.clone()  # type: ignore[no-untyped-call]
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Generator):
                 self.states.setdefault(leaf, leaf.get_state())

@@ -34,7 +34,7 @@ def test_measures_equal_those_of_torch() -> None:
     net, predict = module(of).double(), trainer.lanes.predictor().predict
     nn.utils.vector_to_parameters(trainer.arena.theta[0], net.parameters())
     x, y = data.train.batch(torch.randperm(48, generator=generator(0, "data order")))
-    found = {"train": (torch.cat([net(part) for part in x.split(16)]), y)}  # type: ignore[no-untyped-call]
+    found = {"train": (torch.cat([net(part) for part in x.split(16)]), y)}
     found |= {n: (predict(s.x)[0].T, s.y) for n, s in (("val", data.validation), ("test", data.test))}
     for name, (logits, y) in found.items():
         missed = (logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(1)
@@ -56,7 +56,7 @@ def test_every_restart_leaves_a_snapshot_and_the_last_is_the_result() -> None:
     assert whole[0].snapshots[2] != whole[0].snapshots[6]
     assert pack("adamw", task(), cells).run()[0].snapshots == {}
     trainer = pack("adamwr", of, cells)
-    poisoned = trainer.run(lambda epoch, _: trainer.arena.theta[0].mul_(1.0 if epoch < 2 else torch.nan))
+    poisoned = trainer.run(lambda epoch, _: trainer.arena.theta[0].mul_(1.0 if epoch < 2 else torch.nan))  # type: ignore[arg-type]
     assert (poisoned[0].status, poisoned[0].snapshots) == (Status.DIVERGED, {2: whole[0].snapshots[2]})
     assert poisoned[1:] == whole[1:]
 
@@ -151,7 +151,7 @@ def test_a_lane_without_a_finite_loss_has_no_measures_and_a_user_loss_gets_copie
     measured, alive = Measures(task(), network(task())), torch.tensor([True, True, False])
     for loss in (math.inf, math.nan):
         means = measured.means(torch.tensor([[loss, 6.0, 1.0], [3.0, 2.0, 1.0], [1.0, 0.0, 1.0]]), 4, alive)
-        assert (means[:, 1].tolist(), means[:, [0, 2]].isnan().all()) == ([1.5, 0.5, 0.0], True)
+        assert (means[:, 1].tolist(), bool(means[:, [0, 2]].isnan().all())) == ([1.5, 0.5, 0.0], True)
     measured.loss = _strict
     logits, y = torch.arange(24.0).view(2, 3, 4).sin(), torch.tensor([0, 1, 1, 0])
     expected = [4 * functional.cross_entropy(lane.t(), y + 1).item() for lane in logits]

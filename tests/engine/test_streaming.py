@@ -102,8 +102,8 @@ def test_data_that_do_not_fit_are_streamed_and_give_the_same_bits_as_in_memory()
     sets = [_numbers(44), _numbers(30).columns]
     for room, streams in ((44 * 24, False), (44 * 24 - 1, True)):
         task = _task(sets, room, loss="mse")
-        found = [isinstance(one, StreamedSplit) for one in (_splits(task).train, _splits(task).validation)]
-        assert [task.stream, *found] == [streams, streams, False]
+        both = [isinstance(one, StreamedSplit) for one in (_splits(task).train, _splits(task).validation)]
+        assert [task.stream, *both] == [streams, streams, False]
     kinds: list[tuple[Any, dict[str, Any]]] = [
         (_numbers, {"loss": "mse", "measure": f"{HERE}:share"}),
         (_bytes, {"standardize": True, "augment": "crop-flip", "accumulate": 2}),

@@ -140,7 +140,7 @@ def _sets(kind: str) -> Any:
     return [_split(kind, n) for n in (40, 600, 30)]
 
 
-def _tokens_loss(output: Any, y: Tensor, decay: float = 0.0) -> Tensor:
+def _tokens_loss(output: Any, y: Tensor, decay: float = 0.0) -> Any:
     z = output["logits"].flatten(0, 1)
     return F.cross_entropy(z, y.flatten()) + decay / 2 * z[y.flatten() >= 0].square().sum(-1).mean()
 
@@ -258,7 +258,7 @@ globals().update(SHORT)
 
 
 def _completed(**options: Any) -> Task:
-    usual = {"batch_size": 10, "data": f"{HERE}:multi_hot", "engine": "loop", "sizes": None}
+    usual: dict[str, Any] = {"batch_size": 10, "data": f"{HERE}:multi_hot", "engine": "loop", "sizes": None}
     return completed(task(f"{HERE}:three", **usual, **options))
 
 
