@@ -3,23 +3,23 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lrwd_sweep.engine import checkpoint
 from lrwd_sweep.engine.checkpoint import Checkpoints, begun_packs, delete_finished, find
-from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import Family
 from lrwd_sweep.spec.job import CheckpointPlace, Pack, Stopped
 from lrwd_sweep.spec.task import Task
-from tests.small import CELLS, splits, task
+from tests.nets.awkward import Base
+from tests.small import CELLS, pack, task
 
-EXPLODING = Cell(1e30, 0.25)  # diverges in its first steps
-FAMILIES = [family for family in Family if not family.projected]
-NAMES = [*map(str, FAMILIES), "adampw", "sgdpw", "adamw:normalized"]
+DIVERGING = [*CELLS[:2], Cell(1e30, 0.25)]  # the third in its first steps
+FAMILIES = [str(family) for family in Family if not family.projected]
 RESTARTS: dict[str, Any] = {"schedule": "restarts", "t_0": 1, "t_mult": 2}
 
 
@@ -27,13 +27,11 @@ def place(folder: Path, every: float = 1e9) -> CheckpointPlace:
     return CheckpointPlace(str(folder), "study", "digest", every)
 
 
-def run(of: Task, name: str, cells: list[Cell], at: CheckpointPlace | None, stop: int = -1) -> list[str]:
+def run(of: Task, name: str, cells: Any, at: Any = None, stop: int = -1, data: Any = None) -> list[str]:
     """Train; stop before step `stop`, counted from where the training begins; write all numbers, NaN too."""
-    calls = iter(range(10**6))
-    trainer = PackTrainer(Optimizer.parse(name), of, cells, 3, splits())
+    calls, trainer = iter(range(10**6)), pack(name, of, cells, seed=3, data=data)
     found = None if at is None else Checkpoints(at, Pack(tuple(cells), 3))
-    trials = trainer.run(should_stop=lambda: next(calls) == stop, checkpoints=found)
-    return [repr(trial) for trial in trials]
+    return list(map(repr, trainer.run(should_stop=lambda: next(calls) == stop, checkpoints=found)))
 
 
 def begun(of: Task, name: str, cells: list[Cell], at: CheckpointPlace, stop: int) -> CheckpointPlace:
@@ -43,30 +41,25 @@ def begun(of: Task, name: str, cells: list[Cell], at: CheckpointPlace, stop: int
     return at
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*FAMILIES, "adampw", "sgdpw", "adamw:normalized"])
 def test_resume_at_every_step_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     of = task("mlp-norm", epochs=3, **RESTARTS)
-    cells = [*CELLS[:2], EXPLODING]
-    whole = run(of, name, cells, None)
+    whole = run(of, name, DIVERGING)
     for step in range(of.steps):
-        at = begun(of, name, cells, place(tmp_path / str(step)), step)
+        at = begun(of, name, DIVERGING, place(tmp_path / str(step)), step)
         assert find(at)[0].step == step
-        assert run(of, name, cells, at) == whole, f"stopped before step {step}"
+        assert run(of, name, DIVERGING, at) == whole, f"stopped before step {step}"
 
 
-class Remembering(nn.Module):
-    """A network with state of every kind: a buffer, a frozen average, a count, dropout."""
+class Remembering(Base):  # with state of every kind: a buffer, a frozen average, a count, dropout
+    seen: Tensor
 
-    seen: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
+    def make(self) -> None:
         self.head, self.drop, self.calls = nn.Linear(64, 4), nn.Dropout(0.5), 0
         self.average = nn.Parameter(torch.zeros(64), requires_grad=False)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, x: torch.Tensor) -> Any:
-        x = x.flatten(1)
+    def logits(self, x: Tensor) -> Any:
         if self.training:
             self.calls += 1
             self.seen += 1
@@ -75,10 +68,9 @@ class Remembering(nn.Module):
 
 
 def test_every_engine_resumes_with_the_state_of_its_networks_and_methods(tmp_path: Path) -> None:
-    methods: dict[str, Any] = {"sam": 0.05, "swa": 0.3, "ema": 0.7, "ensemble": 2, **RESTARTS}
+    methods: dict[str, Any] = {"sam": 0.05, "swa": 0.3, "ema": 0.7, "ensemble": 2, "epochs": 3, **RESTARTS}
     cases: list[tuple[str, str, dict[str, Any]]] = [
-        *[("mlp", engine, {}) for engine in ("native", "vmap", "loop")],
-        *[("cnn", engine, {}) for engine in ("native", "vmap", "loop")],
+        *[(net, engine, {}) for net in ("mlp", "cnn") for engine in ("native", "vmap", "loop")],
         ("resnet20", "loop", {}),
         (f"{__name__}:Remembering", "loop", {}),
         ("mlp-norm", "native", methods),
@@ -86,21 +78,19 @@ def test_every_engine_resumes_with_the_state_of_its_networks_and_methods(tmp_pat
         ("tests.nets.awkward:Dropping", "loop", methods),
     ]
     for net, engine, fields in cases:
-        of = task(net, epochs=3 if fields else 2, engine=engine, **fields)
-        cells = [*CELLS[:2], EXPLODING]
-        whole = run(of, "adamw", cells, None)
+        of = task(net, engine=engine, **fields)
+        whole = run(of, "adamw", DIVERGING)
         for step in {1, of.steps_per_epoch, of.steps_per_epoch + 1, of.steps - 1}:
-            at = begun(of, "adamw", cells, place(tmp_path / net / engine / str(step)), step)
-            assert run(of, "adamw", cells, at) == whole, (net, engine, fields, step)
+            at = begun(of, "adamw", DIVERGING, place(tmp_path / net / engine / str(step)), step)
+            assert run(of, "adamw", DIVERGING, at) == whole, (net, engine, fields, step)
 
 
 def test_half_of_a_pack_resumes_from_the_whole(tmp_path: Path) -> None:
-    of, cells = task("mlp", epochs=2), [*CELLS[:2], EXPLODING]
-    at, late = begun(of, "adam", cells, place(tmp_path), 4), list[int]()
-    trainer = PackTrainer(Optimizer.parse("adam"), of, cells[1:], 3, splits())
-    half = Checkpoints(at, Pack(tuple(cells[1:]), 3))
-    found = trainer.run(lambda epoch, _: late.append(epoch), checkpoints=half)
-    assert [repr(trial) for trial in found] == run(of, "adam", cells, None)[1:]
+    of, late, half = task("mlp"), list[int](), DIVERGING[1:]
+    at = begun(of, "adam", DIVERGING, place(tmp_path), 4)
+    resumed = Checkpoints(at, Pack(tuple(half), 3))
+    found = pack("adam", of, half, seed=3).run(lambda epoch, _: late.append(epoch), checkpoints=resumed)
+    assert list(map(repr, found)) == run(of, "adam", DIVERGING)[1:]
     assert late == [2], "the first epoch is not trained again"
 
 
@@ -114,12 +104,11 @@ def test_damaged_checkpoint_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SHARE", 1e9)  # writing may take any share of the time
-    of, at, only = task("mlp", epochs=2), place(tmp_path, every=0), Pack(tuple(CELLS[:1]), 3)
-    whole = run(of, "adam", CELLS[:1], None)
+    of, at, only = task("mlp"), place(tmp_path, every=0), Pack(tuple(CELLS[:1]), 3)
+    whole = run(of, "adam", CELLS[:1])
     begun(of, "adam", CELLS[:1], at, 5)
     assert [found.step for found in find(at)] == [5, 4], "the last two are kept"
-    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    newest = find(at)[0].tensors
+    newest, kept = find(at)[0].tensors, {file: file.read_bytes() for file in tmp_path.iterdir()}
 
     def rewrite() -> None:
         for file, content in kept.items():
@@ -132,8 +121,7 @@ def test_damaged_checkpoint_is_not_used(
         else:
             newest.write_bytes(kept[newest][: 7919 * k % len(kept[newest])])
         caplog.clear()
-        former = Checkpoints(at, only).newest()
-        assert former is not None
+        former: Any = Checkpoints(at, only).newest()
         assert former.values["done"] == 1, "the former one is used"
         assert "damaged" in caplog.text
     for values in ({"machine": "another"}, {"format": 99}, {"cells": "?"}, {"seed": 4}):
@@ -147,12 +135,9 @@ def test_damaged_checkpoint_is_not_used(
 def test_disk_without_room_is_told_once_and_training_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint, "_sync", full)
+    monkeypatch.setattr(checkpoint, "_sync", Mock(side_effect=OSError(28, "No space left on device")))
     of = task("mlp")
-    assert run(of, "adam", CELLS[:1], place(tmp_path, every=0)) == run(of, "adam", CELLS[:1], None)
+    assert run(of, "adam", CELLS[:1], place(tmp_path, every=0)) == run(of, "adam", CELLS[:1])
     assert caplog.text.count("No space left on device") == 1
     assert not list(tmp_path.iterdir()), "nothing half written stays"
 

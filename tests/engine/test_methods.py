@@ -17,6 +17,7 @@ from lrwd_sweep.nets.mlp_numba import NumbaMlpLanes
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.task import Task
+from tests.nets.awkward import Base
 from tests.small import CPU, ILL, WELL, pack, task
 
 Fields = dict[str, Any]
@@ -61,12 +62,11 @@ def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit(
     own = [("Normed", "vmap"), ("Dropping", "loop"), ("Dropping", "vmap"), ("Remembering", "loop")]
     cases = [("mlp-norm", "native"), ("cnn", "native"), ("cnn-norm", "loop")]
     for net, engine in [*cases, *((f"{AWKWARD}{name}", engine) for name, engine in own)]:
-        augment = "crop-flip" if net == "cnn" else "none"
-        of = task(net, 3, engine=engine, augment=augment, **RESTARTS)
+        of = task(net, 3, engine=engine, augment="crop-flip" if net == "cnn" else "none", **RESTARTS)
         plain = pack("sgdw", of, WELL).run()
-        nowhere = replace(of, sam=1e-300)  # too small to move a weight
         if "Remembering" not in net:  # its outputs depend on how often it was called
-            assert repr(pack("sgdw", nowhere, WELL).run()) == repr(plain), net
+            nowhere = pack("sgdw", replace(of, sam=1e-300), WELL)  # too small to move a weight
+            assert repr(nowhere.run()) == repr(plain), net
         averaged = pack("sgdw", replace(of, **EVERY), WELL).run()
         for one, more in zip(plain, averaged, strict=True):
             assert {name: more.curves[name] for name in one.curves} == one.curves, net
@@ -77,14 +77,13 @@ def test_without_ascent_and_beside_averages_the_training_is_the_same_to_the_bit(
 
 
 def test_diverged_lane_leaves_its_neighbours_to_the_bit() -> None:
-    cases: list[tuple[str, str, str, Fields]] = [
+    none: Fields = {}
+    for name, net, engine, fields in (
         ("sgdw", "mlp-norm", "native", ASAM | EVERY),
         ("sgdw", "cnn", "loop", SAM | EVERY),
         ("sgdw", f"{AWKWARD}Dropping", "vmap", SAM | EVERY),
-        ("kfacw", "mlp-norm", "auto", {}),
-        ("kfacw", "cnn", "auto", {}),
-    ]
-    for name, net, engine, fields in cases:
+        *(("kfacw", net, "auto", none) for net in ("mlp-norm", "cnn")),
+    ):
         of = task(net, 3, engine=engine, **fields)
         alone = pack(name, of, WELL[:2]).run()
         trainer = pack(name, of, [ILL, *WELL[:2]])
@@ -98,8 +97,7 @@ def test_ascent_leaves_lanes_whose_gradients_are_zero_or_not_finite() -> None:
     theta = torch.linspace(-1, 1, 20).view(4, 5)
     g = torch.tensor([3.0, -4, 0, 0, 0]) * torch.tensor([[1e-15], [1e18], [0], [math.nan]])
     for adaptive in (False, True):
-        moved = theta.clone()
-        ascend(moved, g, 0.5, adaptive=adaptive)
+        ascend(moved := theta.clone(), g, 0.5, adaptive=adaptive)
         t_w = theta.abs() + 0.01 if adaptive else 1.0
         lengths = ((moved - theta) / t_w)[:2].norm(dim=1)  # ASAM: ‖T_w⁻¹ ε‖ = ρ
         assert torch.allclose(lengths, torch.tensor(0.5), atol=1e-4)
@@ -119,25 +117,25 @@ def test_metrics_of_averages_begin_with_their_first_weights() -> None:
     assert last["ensemble_val_loss"] != last["val_loss"]
 
 
-class Grouped(nn.Module):  # a convolution in groups, and a weight of its own between ordinary layers
-    def __init__(self, groups: int = 1, scaled: bool = True) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, groups=groups)
-        self.body = nn.Sequential(*self.conv, nn.Flatten(), nn.Linear(32, 4))
-        self.scale = nn.Parameter(torch.ones(4)) if scaled else 1.0
+class Scaled(Base):  # a weight of its own after an ordinary layer
+    def make(self) -> None:
+        self.head, self.scale = nn.Linear(64, 4), nn.Parameter(torch.ones(4))
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.scale * self.body(x)
+    def logits(self, x: torch.Tensor) -> Any:
+        return self.scale * self.head(x)
+
+
+def grouped() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten(), nn.Linear(32, 4))
 
 
 def test_what_has_no_factors_is_refused_with_its_name() -> None:
-    here = f"{__name__}:Grouped"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"net": "resnet20"}, r"the layer \S+ \(BatchNorm2d\)"),
         ({"net": f"{AWKWARD}Normed"}, r"parameter norm.weight of the layer norm \(BatchNorm2d\)"),
         ({"net": f"{AWKWARD}Tied"}, r"up.weight of the layer up \(Linear\) 2 times"),
-        ({"net": here}, r"trains the parameter scale of Grouped"),
-        ({"net": here, "net_options": '{"groups": 2, "scaled": false}'}, r"the layer body.1 \(Conv2d\)"),
+        ({"net": f"{__name__}:Scaled"}, r"trains the parameter scale of Scaled"),
+        ({"net": f"{__name__}:grouped"}, r"the layer 1 \(Conv2d\)"),
         ({"engine": "vmap"}, "vmap' does not compute the factors of kfac; choose auto or loop"),
         ({"sam": 0.1}, "SAM to another point; leave it out"),
         ({"damping": 0.0}, "leaves singular factors; choose more than 0"),

@@ -1,5 +1,7 @@
 """Streamed data: the same bits as data in memory; random transforms as of a lone run that seeds alike."""
 
+import itertools
+import math
 import random
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,16 +21,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from lrwd_sweep.data import Splits, StreamedSplit, load
 from lrwd_sweep.data.splits import load_splits, save_splits
 from lrwd_sweep.data.user_data import completed, reopened
-from lrwd_sweep.engine.checkpoint import Checkpoints
 from lrwd_sweep.engine.lane_state import generator
-from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.nets.randomness import seeded
-from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.job import CheckpointPlace, Pack, Stopped
+from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
+from tests.engine.test_checkpoint import place, run
 from tests.refusal import assert_raises
-from tests.small import CELLS, CPU, F64
+from tests.small import CELLS, CPU, F64, pack
 
 HERE = "tests.engine.test_streaming"
 returned: list[Any] = []
@@ -38,28 +39,28 @@ def data() -> Any:
 
 
 class Items(Dataset[Any]):
-    """Columns whose items get noise from all three generators, if there is some."""
+    """Columns whose items are changed, as by a transform."""
 
-    def __init__(self, *columns: Tensor, noise: float = 0.0) -> None:
-        self.columns, self.noise = columns, noise
+    def __init__(self, *columns: Tensor, change: Any = lambda x, y: (x, y)) -> None:
+        self.columns, self.change = columns, change
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
     def __getitem__(self, k: int) -> Any:
-        x, y = (column[k] for column in self.columns)
-        if self.noise:
-            x = x + self.noise * (torch.randn_like(x) + np.random.rand() + random.random())
-        return x, y
+        return self.change(*(column[k] for column in self.columns))
 
 
-class Linear(nn.Module):
+def _noise(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # of all three generators
+    return x + 0.3 * (torch.randn_like(x) + np.random.rand() + random.random()), y
+
+
+class Linear(nn.Linear):
     def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(int(np.prod(input_shape)), num_outputs)
+        super().__init__(math.prod(input_shape), num_outputs)
 
-    def forward(self, x: Tensor) -> Any:
-        return self.head(x.flatten(1).to(self.head.weight.dtype))
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1).to(self.weight.dtype))
 
 
 def share(outputs: Tensor, y: Tensor) -> Tensor:
@@ -67,29 +68,19 @@ def share(outputs: Tensor, y: Tensor) -> Tensor:
     return (outputs > y).double().mean()
 
 
-def _drawn(n: int) -> Tensor:
-    return torch.randn(n, 5, generator=torch.Generator().manual_seed(n))
-
-
 def _numbers(n: int) -> Items:
-    x = _drawn(n)
+    x = torch.randn(n, 5, generator=torch.Generator().manual_seed(n))
     return Items(x, x[:, 0] - 2 * x[:, 1])
 
 
-def _classes(noise: float = 0.0, dtype: torch.dtype = torch.float32) -> Items:
-    x = _drawn(44)
-    return Items(x.to(dtype), x[:, :3].argmax(1), noise=noise)
+def _classes(dtype: torch.dtype = torch.float32, **change: Any) -> Items:
+    x, _ = _numbers(44).columns
+    return Items(x.to(dtype), x[:, :3].argmax(1), **change)
 
 
 def _bytes(n: int) -> Items:
     stream = torch.Generator().manual_seed(n)
     return Items(torch.randint(256, (n, 3, 8, 8), generator=stream, dtype=torch.uint8), torch.arange(n) % 3)
-
-
-KINDS: dict[Any, dict[str, Any]] = {
-    _numbers: {"loss": "mse", "measure": f"{HERE}:share"},
-    _bytes: {"standardize": True, "augment": "crop-flip", "accumulate": 2},
-}
 
 
 def _task(made: Any, room: float = float("inf"), **options: Any) -> Task:
@@ -103,14 +94,21 @@ def _splits(task: Task) -> Splits:
     return load(task.data, task.data_set, standardize=task.standardize, stream=task.stream)
 
 
-def _run(task: Task, splits: Splits, cells: Any = CELLS, place: Any = None, stop: int = -1) -> list[str]:
-    calls, kept = iter(range(10**6)), None if place is None else Checkpoints(place, Pack(tuple(cells), 3))
-    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, cells, 3, splits)
-    return [repr(one) for one in trainer.run(should_stop=lambda: next(calls) == stop, checkpoints=kept)]
+def _run(task: Task, splits: Splits, cells: Any = CELLS, at: Any = None, stop: int = -1) -> list[str]:
+    return run(task, "adamw:lr-scaled", cells, at, stop, splits)
 
 
-def test_streamed_data_give_the_same_bits_as_data_in_memory() -> None:
-    for make, options in KINDS.items():
+def test_data_that_do_not_fit_are_streamed_and_give_the_same_bits_as_in_memory() -> None:
+    sets = [_numbers(44), _numbers(30).columns]
+    for room, streams in ((44 * 24, False), (44 * 24 - 1, True)):
+        task = _task(sets, room, loss="mse")
+        both = [isinstance(one, StreamedSplit) for one in (_splits(task).train, _splits(task).validation)]
+        assert [task.stream, *both] == [streams, streams, False]
+    kinds: list[tuple[Any, dict[str, Any]]] = [
+        (_numbers, {"loss": "mse", "measure": f"{HERE}:share"}),
+        (_bytes, {"standardize": True, "augment": "crop-flip", "accumulate": 2}),
+    ]
+    for make, options in kinds:
         sets = [make(n) for n in (44, 300, 20)]
         held, streamed = _task(sets, **options), _task(sets, **options, stream=True)
         assert streamed == held, make
@@ -120,19 +118,11 @@ def test_streamed_data_give_the_same_bits_as_data_in_memory() -> None:
         assert _run(streamed, found) == _run(held, _splits(_task(sets, **options))), make
 
 
-def test_data_are_streamed_if_they_do_not_fit_and_tensors_are_not() -> None:
-    sets = [_numbers(44), _numbers(30).columns]
-    for room, streams in ((44 * 24, False), (44 * 24 - 1, True)):
-        task = _task(sets, room, loss="mse")
-        found = [isinstance(one, StreamedSplit) for one in (_splits(task).train, _splits(task).validation)]
-        assert [task.stream, *found] == [streams, streams, False]
-
-
 def test_a_lane_with_random_transforms_equals_a_lone_run_that_seeds_alike() -> None:
-    noisy, plain = _classes(0.3, F64), _classes(dtype=F64)
+    noisy, plain = _classes(F64, change=_noise), _classes(F64)
     task = _task([noisy, plain], stream=True)
-    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, CELLS, 3, _splits(task).to(CPU, F64))
-    for cell, trial in zip(CELLS, trainer.run(), strict=True):
+    trials = pack("adamw:lr-scaled", task, seed=3, data=_splits(task).to(CPU, F64)).run()
+    for cell, trial in zip(CELLS, trials, strict=True):
         with seeded(int(torch.randint(2**62, (), generator=generator(3, "parameters")))):
             module = Linear((5,), 3).double()
         optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
@@ -155,14 +145,14 @@ def test_a_lane_with_random_transforms_equals_a_lone_run_that_seeds_alike() -> N
 
 
 def test_streamed_lanes_do_not_depend_on_interruptions_packs_or_processes(tmp_path: Path) -> None:
-    task = _task(lambda: [_classes(noise=0.3), _classes()], stream=True)
+    task = _task(lambda: [_classes(change=_noise), _classes()], stream=True)
     splits = _splits(task)
     whole = _run(task, splits)
     for stop in (1, 3, 6):
-        place = CheckpointPlace(str(tmp_path / str(stop)), "study", "digest", 1e9)
+        at = place(tmp_path / str(stop))
         with pytest.raises(Stopped):
-            _run(task, splits, place=place, stop=stop)
-        assert _run(task, splits, place=place) == whole, stop
+            _run(task, splits, at=at, stop=stop)
+        assert _run(task, splits, at=at) == whole, stop
     assert [_run(task, splits, [cell])[0] for cell in CELLS] == whole
     save_splits(splits, tmp_path / "splits")
     assert _run(task, reopened(task.data, load_splits(tmp_path / "splits"), 3)) == whole  # another process
@@ -171,19 +161,9 @@ def test_streamed_lanes_do_not_depend_on_interruptions_packs_or_processes(tmp_pa
         reopened(task.data, load_splits(tmp_path / "splits"), 3)
 
 
-class Drawing(Items):
-    """Items with a generator of their own."""
-
-    stream = np.random.default_rng(0)
-
-    def __getitem__(self, k: int) -> Any:
-        return self.columns[0][k] + self.stream.random(), self.columns[1][k]
-
-
 class Endless(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
-        while True:
-            yield torch.ones(100), 0
+        return itertools.repeat((torch.ones(100), 0))
 
 
 class Long(Endless):
@@ -191,41 +171,30 @@ class Long(Endless):
         return 300
 
 
-class Late(Items):
-    """Items that change after they were surveyed."""
-
-    change: Any = staticmethod(lambda x, y: (x, y))
-
-    def __getitem__(self, k: int) -> Any:
-        return self.change(*super().__getitem__(k))
-
-
-def _missing(*_: Any) -> Any:
-    raise OSError("no such image")
-
-
 def test_what_cannot_be_streamed_or_read_is_refused_in_one_line() -> None:
     plain, columns, few = _classes(), _classes().columns, {"room": 44 * 28 + 10**5}
     loader = DataLoader(TensorDataset(*columns), 4, collate_fn=partial(default_collate))
+    stream, absent = np.random.default_rng(0), Mock(side_effect=OSError("no such image"))
+    own = Items(*columns, change=lambda x, y: (x + stream.random(), y))
     unfit = "stream=True is for data sets with __getitem__ and __len__"
     random_each_time = "different every time, also under the same seed; draw"
     for made, options, complaint in (
         ([columns, columns], {"stream": True}, unfit),
         ([loader, loader], {"stream": True}, unfit),
-        ([Drawing(*columns), plain], {"stream": True}, random_each_time),
+        ([own, plain], {"stream": True}, random_each_time),
         ([plain, Endless()], few, "validation does not fit: 246 items are more than 0.0"),
         ([plain, Long()], few, "validation does not fit: 300 items are more than"),
     ):
         assert_raises(complaint, _task, made, error=DataError, **options)
     assert_raises("stream=True is for data sets of your own", Task, stream=True)
     for change, complaint in (
-        (_missing, "item .* of train cannot be read: OSError: no such image"),
+        (absent, "item .* of train cannot be read: OSError: no such image"),
         (lambda x, y: (x[:4], y), r"item .* of train has shape \(4,\), item 0 has \(5,\)"),
         (lambda x, y: (x, y + 9), r"of train has the label \d+, and had one below 3 when it was read"),
     ):
-        late = Late(*columns)
-        task = _task([late, plain], stream=True)
-        splits, late.change = _splits(task), change
+        items = Items(*columns)  # which change after they were surveyed
+        task = _task([items, plain], stream=True)
+        splits, items.change = _splits(task), change
         assert_raises(complaint, _run, task, splits, error=DataError)
 
 

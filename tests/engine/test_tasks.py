@@ -1,8 +1,10 @@
-"""Tasks of every kind: a lane equals a lone run of torch.optim, values do not depend on hidden batches."""
+"""A lane of every optimizer and kind of task equals a lone run; values do not depend on hidden batches."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,41 +13,74 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as users write it
 
-from lrwd_sweep.data import load
+from lrwd_sweep.data import Split, load
 from lrwd_sweep.data.user_data import _sizes, completed
 from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
-from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.lab.bench.contenders import module
+from lrwd_sweep.lab.references import lone_rule
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.network import call
+from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task
-from tests.engine.lone import train_alone
 from tests.refusal import assert_raises
-from tests.small import CELLS, CPU, F64
+from tests.small import CELLS, CPU, F64, WELL, pack, splits, task
 
 HERE = "tests.engine.test_tasks"
-ADAMW = Optimizer.parse("adamw:lr-scaled")
+ADAMW = "adamw:lr-scaled"
+BCE = F.binary_cross_entropy_with_logits
+Loss = Callable[[Any, Tensor], Tensor]
 
 
-class Table(nn.Sequential):
-    """A perceptron of five numbers."""
+def _train_alone(
+    net: nn.Module, name: str, of: Task, cell: Cell, train: Split, loss: Loss = F.cross_entropy
+) -> list[float]:
+    """Train in torch.nn, in float64, by the reference of the optimizer; return the loss of every batch."""
+    net.double().load_state_dict(network(of).init(generator(3, "parameters")), strict=False)  # no statistics
+    losses, order, optimizer = list[float](), generator(3, "data order"), Optimizer.parse(name)
+    rules = {n: lone_rule(optimizer, of, cell.lr, cell.weight_decay) for n, _ in net.named_parameters()}
+    for t in range(of.steps):
+        if t % of.steps_per_epoch == 0:
+            batches = iter(torch.randperm(len(train), generator=order).split(of.items_per_step))  # type: ignore[no-untyped-call]
+        parts = map(train.batch, next(batches).split(of.batch_size))
+        mean = torch.stack([loss(call(net, x), y) for x, y in parts]).mean()
+        losses.append(mean.item())
+        net.zero_grad()
+        mean.backward()  # type: ignore[no-untyped-call]
+        if of.clip_norm is not None:
+            assert nn.utils.clip_grad_norm_(net.parameters(), of.clip_norm) > of.clip_norm or t
+        eta, n = of.timetable.eta(t), of.timetable.steps_of_cycle(t)
+        with torch.no_grad():
+            for parameter, value in net.named_parameters():
+                value.copy_(rules[parameter](value, value.grad, eta, t + 1, n))
+    return losses
 
-    def __init__(self, outputs: int = 1) -> None:
-        super().__init__(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, outputs))
+
+def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
+    """Each in turn with the schedules and both networks; the update alone is tested in tests/optim."""
+    names = "sgd", "sgdw", "sgdw:lr-scaled", "adam", "adamw", "adamw:lr-scaled", "amsgradw:fixed", "adampw"
+    for k, name in enumerate((*names, "rmspropw:corrected", "adamw:normalized", "sgdpw")):
+        schedule = list(Schedule)[k % len(Schedule)]
+        of = task(("mlp-norm", "mlp")[k % 2], epochs=9, schedule=schedule)
+        cells = (WELL if name.startswith("sgd") else CELLS)[:2]
+        trainer = pack(name, of, cells, seed=3, data=splits(F64))
+        for trial, lane, cell in zip(trainer.run(), trainer.arena.theta, cells, strict=True):
+            losses = _train_alone(net := module(of), name, of, cell, splits(F64).train)
+            theta = nn.utils.parameters_to_vector(net.parameters())
+            assert (lane - theta).abs().max() < 1e-10, (name, schedule, cell)
+            epoch_means = [math.fsum(losses[k : k + 3]) / 3 for k in range(0, of.steps, 3)]
+            assert trial.curves["train_loss"] == pytest.approx(epoch_means, abs=1e-10), (name, cell)
 
 
-def three() -> nn.Module:
-    return Table(3)
+def table(outputs: int = 1) -> nn.Module:  # a perceptron of five numbers
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, outputs))
 
 
-def likelihoods() -> nn.Module:
-    return nn.Sequential(Table(3), nn.LogSoftmax(dim=1))
-
-
-class Tokens(nn.Module):
-    """A reader of tokens that sees those before a position."""
-
+class Tokens(nn.Module):  # it sees the tokens before a position
     def __init__(self, num_classes: int = 4, num_tokens: int = 11) -> None:
         super().__init__()
         self.embed, self.head = nn.Embedding(num_tokens, 6), nn.Linear(6, num_classes)
@@ -60,65 +95,54 @@ class ClassesFirst(Tokens):
         return super().forward(ids)["logits"].movedim(-1, 1)
 
 
-class Two(nn.Module):
-    """A network of ids and numbers."""
-
+class Two(nn.Module):  # inputs of ids and of numbers, the output as an object
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.head = nn.Embedding(7, 4), nn.Linear(4 + 5, 4)
 
     def forward(self, ids: Tensor, x: Tensor) -> Any:
         hidden = torch.cat([self.embed(ids).sum(1), x], 1)
-        return SimpleNamespace(logits=self.head(hidden), hidden=hidden)  # an output as an object
+        return SimpleNamespace(logits=self.head(hidden), hidden=hidden)
 
 
-class Named(Two):
-    """The same with its arguments in another order."""
-
+class Named(Two):  # the same with its arguments in another order
     def forward(self, x: Tensor, ids: Any = None) -> Any:  # type: ignore[override]
         return super().forward(ids, x)
 
 
-class Bytes(nn.Module):
-    """A network that divides bytes itself."""
-
+class Bytes(nn.Linear):  # which it divides itself
     def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(9, 3)
+        super().__init__(9, 3)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         assert x.dtype is torch.uint8
-        return self.head(x.to(self.head.weight.dtype) / 255)
+        return super().forward(x.to(self.weight.dtype) / 255)
 
 
 def _split(kind: str, n: int) -> Any:
     """Make n items: inputs and targets."""
     g = torch.Generator().manual_seed(n)
     x, ids = torch.randn(n, 5, generator=g), torch.randint(7, (n, 2), generator=g)
-    match kind:
-        case "numbers":
-            return x, x[:, 0] - 2 * x[:, 1] + 0.1 * x[:, 2].sin()
-        case "several labels":
-            return x, (x[:, :3] > 0.3).float()
-        case "classes":
-            return x, torch.cat([torch.arange(3), x[3:, :3].argmax(1)])
-        case "two inputs":
-            return (ids, x), torch.cat([torch.arange(4), (ids[4:, 0] + (x[4:, 0] > 0)) % 4])
-        case "bytes":
-            return torch.randint(256, (n, 9), generator=g, dtype=torch.uint8), torch.arange(n) % 3
-        case _:
-            ids, lengths = torch.randint(11, (n, 7), generator=g), torch.randint(1, 8, (n, 1), generator=g)
-            return ids, torch.where(torch.arange(7) < lengths, (ids + ids.roll(1, 1)) % 4, -100)
+    pixels = torch.randint(256, (n, 9), generator=g, dtype=torch.uint8)
+    tokens, lengths = torch.randint(11, (n, 7), generator=g), torch.randint(1, 8, (n, 1), generator=g)
+    follow = torch.where(torch.arange(7) < lengths, (tokens + tokens.roll(1, 1)) % 4, -100)
+    return {
+        "numbers": (x, x[:, 0] - 2 * x[:, 1] + 0.1 * x[:, 2].sin()),
+        "several labels": (x, (x[:, :3] > 0.3).float()),
+        "classes": (x, torch.cat([torch.arange(3), x[3:, :3].argmax(1)])),
+        "two inputs": ((ids, x), torch.cat([torch.arange(4), (ids[4:, 0] + (x[4:, 0] > 0)) % 4])),
+        "bytes": (pixels, torch.arange(n) % 3),
+        "text": (tokens, follow),
+    }[kind]
 
 
 def _sets(kind: str) -> Any:
     return [_split(kind, n) for n in (40, 600, 30)]
 
 
-def _tokens_loss(output: Any, y: Tensor, decay: float = 0.0) -> Tensor:
+def _tokens_loss(output: Any, y: Tensor, decay: float = 0.0) -> Any:
     z = output["logits"].flatten(0, 1)
-    penalty = decay / 2 * z[y.flatten() >= 0].square().sum(-1).mean() if decay else 0
-    return F.cross_entropy(z, y.flatten()) + penalty
+    return F.cross_entropy(z, y.flatten()) + decay / 2 * z[y.flatten() >= 0].square().sum(-1).mean()
 
 
 @dataclass
@@ -127,61 +151,52 @@ class Case:
 
     net: str
     data: str
-    alone: Callable[[Any, Tensor], Tensor]
+    alone: Loss
     options: dict[str, Any] = field(default_factory=dict)
     measures: tuple[str, ...] = ("loss",)
-    training: Callable[[Any, Tensor], Tensor] | None = None
+    training: Loss | None = None
 
 
+ERROR = ("loss", "error")
+SMOOTHED, PENALISED = partial(F.cross_entropy, label_smoothing=0.2), partial(_tokens_loss, decay=0.3)
 CASES = {
-    "mse": Case("Table", "numbers", lambda o, y: F.mse_loss(o[:, 0], y), {"loss": "mse"}, ("loss", "r2")),
-    "huber": Case("Table", "numbers", lambda o, y: F.huber_loss(o[:, 0], y), {"loss": "huber"}),
-    "l1": Case("Table", "numbers", lambda o, y: F.l1_loss(o[:, 0], y), {"loss": "l1"}),
-    "bce": Case("three", "several labels", F.binary_cross_entropy_with_logits, {"loss": "bce_with_logits"}),
+    "mse": Case("table", "numbers", lambda o, y: F.mse_loss(o[:, 0], y), {"loss": "mse"}, ("loss", "r2")),
+    "huber": Case("table", "numbers", lambda o, y: F.huber_loss(o[:, 0], y), {"loss": "huber"}),
+    "l1": Case("table", "numbers", lambda o, y: F.l1_loss(o[:, 0], y), {"loss": "l1"}),
+    "bce": Case("three", "several labels", BCE, {"loss": "bce_with_logits"}),
     "tokens": Case("Tokens", "text", _tokens_loss, {}, ("loss", "error", "top5_error", "perplexity")),
     "classes first": Case("ClassesFirst", "text", F.cross_entropy, {}, ("loss", "perplexity")),
     "clipped": Case("Two", "two inputs", lambda o, y: F.cross_entropy(o.logits, y), {"clip_norm": 0.3}),
     "accumulated": Case("Tokens", "text", _tokens_loss, {"clip_norm": 0.2, "accumulate": 4}),
-    "smoothed": Case(
-        *("three", "classes", F.cross_entropy, {"label_smoothing": 0.2}, ("loss", "error")),
-        lambda o, y: F.cross_entropy(o, y, label_smoothing=0.2),
-    ),
-    "penalised": Case(
-        *("Tokens", "text", _tokens_loss, {"logit_decay": 0.3}, ("loss",)),
-        lambda o, y: _tokens_loss(o, y, 0.3),
-    ),
-    "nll": Case("likelihoods", "classes", F.nll_loss, {"loss": "nll"}, ("loss", "error")),
-    "bytes": Case("Bytes", "bytes", F.cross_entropy, {}, ("loss", "error")),
+    "smoothed": Case("three", "classes", F.cross_entropy, {"label_smoothing": 0.2}, ERROR, SMOOTHED),
+    "penalised": Case("Tokens", "text", _tokens_loss, {"logit_decay": 0.3}, ("loss",), PENALISED),
+    "nll": Case("likelihoods", "classes", F.nll_loss, {"loss": "nll"}, ERROR),
+    "bytes": Case("Bytes", "bytes", F.cross_entropy, {}, ERROR),
 }
 
 
 def _task(case: Case, engine: str, sizes: Any) -> Task:
-    usual: dict[str, Any] = {"batch_size": 10, "epochs": 3, "schedule": "fixed"}
-    return Task(net=f"{HERE}:{case.net}", engine=engine, sizes=sizes, **usual, **case.options)
+    usual = {"batch_size": 10, "schedule": "fixed", "engine": engine, "sizes": sizes}
+    return task(f"{HERE}:{case.net}", 3, **usual, **case.options)
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
-def test_a_lane_of_every_kind_of_task_equals_a_lone_run(engine: str) -> None:
-    for name, case in CASES.items():
+def test_a_lane_of_every_kind_of_task_equals_a_lone_run() -> None:
+    for engine, (name, case) in itertools.product(("loop", "vmap"), CASES.items()):
         data = read(_sets(case.data))
-        task, splits = _task(case, engine, _sizes(data)), data.splits.to(CPU, F64)
-        if engine == "vmap":
-            assert obstacle(task, CPU) == "", name
-        trainer = PackTrainer(ADAMW, task, CELLS, 3, splits)
-        trials = trainer.run()
-        for lane, cell in enumerate(CELLS):
-            loss, net = case.training or case.alone, globals()[case.net]()
-            module = train_alone(str(ADAMW), task, cell, splits.train, loss, net)[0].eval()
-            for parameter, value in module.named_parameters():
-                off = (trainer.arena.named[parameter][lane] - value).abs().max()
-                assert off < 1e-10, (name, parameter)
-            ((x, y),) = splits.validation.batches(1000)
+        of, held = _task(case, engine, _sizes(data)), data.splits.to(CPU, F64)
+        assert engine == "loop" or obstacle(of, CPU) == "", name
+        trainer = pack(ADAMW, of, seed=3, data=held)
+        for lane, (cell, trial) in enumerate(zip(CELLS, trainer.run(), strict=True)):
+            loss = case.training or case.alone
+            _train_alone(net := globals()[case.net](), ADAMW, of, cell, held.train, loss)
+            for n, value in net.named_parameters():
+                assert (trainer.arena.named[n][lane] - value).abs().max() < 1e-10, (engine, name, n)
+            ((x, y),) = held.validation.batches(1000)
             with torch.no_grad():
-                output = call(module, x)
+                output = call(net.eval(), x)
                 found = {"loss": case.alone(output, y).item(), **_expected(output, y)}
             for measure in case.measures:
-                known = trials[lane].metrics[f"val_{measure}"]
-                assert known == pytest.approx(found[measure], rel=1e-9), (name, measure)
+                assert trial.metrics[f"val_{measure}"] == pytest.approx(found[measure], rel=1e-9), name
 
 
 def _expected(output: Any, y: Tensor) -> dict[str, float]:
@@ -211,8 +226,8 @@ def test_items_that_are_dicts_reach_forward_by_name() -> None:
     for engine in ("loop", "vmap"):
         trials = []
         for net, data in (("Two", read(sets)), ("Named", read(dicts)), ("Named", read(dicts, stream=True))):
-            task = _task(replace(CASES["clipped"], net=net), engine, _sizes(data))
-            trials.append(repr(PackTrainer(ADAMW, task, CELLS, 3, data.splits.to(CPU, F64)).run()))
+            of = _task(replace(CASES["clipped"], net=net), engine, _sizes(data))
+            trials.append(repr(pack(ADAMW, of, seed=3, data=data.splits.to(CPU, F64)).run()))
         assert trials[1:] == trials[:1] * 2, engine
     sizes = _sizes(read(dicts))
     assert [one.name for one in sizes.inputs] == ["ids", "x"]
@@ -220,78 +235,66 @@ def test_items_that_are_dicts_reach_forward_by_name() -> None:
     assert "name" not in str(_sizes(read(sets)).to_dict())  # stored before inputs had names
     unnamed = [{"ids": ids, "y_true": 1} for ids in sets[0][0][0]]
     plain = [(*x, y) for *x, y in zip(*sets[0][0], sets[0][1], strict=True)]
-    for split, complaint in (
-        (unnamed, "has the keys ids, y_true; name the target labels"),
-        (dicts[0], "with different keys \\(train: ids, x; validation: no dicts\\); make them equal"),
-    ):
-        assert_raises(complaint, read, [split, plain], error=DataError)
+    assert_raises("has the keys ids, y_true; name the target labels", read, [unnamed, plain], error=DataError)
+    complaint = r"with different keys \(train: ids, x; validation: no dicts\); make them equal"
+    assert_raises(complaint, read, [dicts[0], plain], error=DataError)
 
 
-def f1(outputs: Tensor, targets: Tensor) -> Tensor:
-    assert len(outputs) == len(targets) in (600, 30)  # whole splits
-    return 2 * ((outputs > 0) & (targets > 0)).sum() / ((outputs > 0).sum() + targets.sum())
+def f1(o: Tensor, y: Tensor) -> Tensor:
+    assert len(o) == len(y) in (600, 30)  # whole splits
+    return 2 * ((o > 0) & (y > 0)).sum() / ((o > 0).sum() + y.sum())
 
 
-def undefined(outputs: Tensor, targets: Tensor) -> float:
-    return math.nan
-
-
-def several(outputs: Tensor, targets: Tensor) -> Tensor:
-    return outputs
-
-
-def per_item(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(1)
-
-
-def ranked(outputs: Tensor, targets: Tensor) -> Tensor:  # no mean over items
-    return F.softplus(outputs[:, :1] - outputs[:, :1].t()).mean() + per_item(outputs, targets).mean()
-
-
-def multi_hot() -> Any:
-    return _sets("several labels")
+SHORT: dict[str, Callable[..., Any]] = {  # user code
+    "three": lambda: table(3),
+    "likelihoods": lambda: nn.Sequential(table(3), nn.LogSoftmax(dim=1)),
+    "undefined": lambda o, y: math.nan,
+    "several": lambda o, y: o,
+    "ranked": lambda o, y: F.softplus(o[:, :1] - o[:, :1].t()).mean() + BCE(o, y),  # no mean over items
+    "per_item": lambda o, y: BCE(o, y, reduction="none").mean(1),
+    "multi_hot": lambda: _sets("several labels"),
+}
+globals().update(SHORT)
 
 
 def _completed(**options: Any) -> Task:
-    usual: dict[str, Any] = {"net": f"{HERE}:three", "data": f"{HERE}:multi_hot", "engine": "loop"}
-    return completed(Task(**usual, batch_size=10, epochs=2, **options))
+    usual: dict[str, Any] = {"batch_size": 10, "data": f"{HERE}:multi_hot", "engine": "loop", "sizes": None}
+    return completed(task(f"{HERE}:three", **usual, **options))
 
 
 def test_a_users_metric_sees_whole_splits_and_a_metric_that_is_no_number_is_told() -> None:
     def trials(measure: str) -> Any:
-        task = _completed(loss="bce_with_logits", measure=f"{HERE}:{measure}")
-        splits = load(task.data, task.data_set).to(CPU, F64)
-        trainer = PackTrainer(ADAMW, task, CELLS, 3, splits)
-        return trainer, trainer.run(), splits.validation
+        of = _completed(loss="bce_with_logits", measure=f"{HERE}:{measure}")
+        trainer = pack(ADAMW, of, seed=3, data=load(of.data, of.data_set).to(CPU, F64))
+        return trainer, trainer.run()
 
-    trainer, found, split = trials("f1")
-    for lane, trial in zip(trainer.lanes.predictor().predict(split.x), found, strict=True):
-        assert trial.metrics["val_f1"] == pytest.approx(f1(lane, split.y).item())
+    trainer, found = trials("f1")
+    x, y = trainer.splits.validation.x, trainer.splits.validation.y
+    for lane, trial in zip(trainer.lanes.predictor().predict(x), found, strict=True):
+        assert trial.metrics["val_f1"] == pytest.approx(f1(lane, y).item())
         assert {"test_f1", "initial_val_f1"} <= trial.metrics.keys()
         assert (len(trial.curves["val_f1"]), "train_f1" in trial.curves) == (2, False)
-    _, found, _ = trials("undefined")
-    assert {trial.detail for trial in found} == {"the val_undefined was not finite at the last step"}
+    details = {trial.detail for trial in trials("undefined")[1]}
+    assert details == {"the val_undefined was not finite at the last step"}
     assert_raises(r"metric='.*:several' returns a Tensor of shape .*; return one number", trials, "several")
 
 
 def test_values_do_not_depend_on_hidden_batches_or_the_order_of_items() -> None:
     """Losses per item, losses of a whole split and masked positions, in batches of 256 and of 7."""
-    for loss in ("per_item", "ranked", "tokens"):
-        if loss == "tokens":
-            data = read(_sets("text"))
-            task, splits = _task(CASES["tokens"], "loop", _sizes(data)), data.splits
-        else:
-            task = _completed(loss=f"{HERE}:{loss}")
-            splits = load(task.data, task.data_set)
-            assert task.whole_loss == (loss == "ranked")
-        splits = splits.to(CPU, F64)
-        order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
-        x, y = splits.validation.batch(order)
-        shuffled = replace(splits, validation=replace(splits.validation, x=x, y=y))
-        runs = [
-            PackTrainer(ADAMW, one, CELLS, 3, data).run()
-            for one, data in ((task, splits), (task, shuffled), (replace(task, eval_batch_size=7), splits))
-        ]
-        for trials in runs[1:]:
-            for one, other in zip(runs[0], trials, strict=True):
-                assert one.metrics == pytest.approx(other.metrics, rel=1e-12), loss
+    text = read(_sets("text"))
+    cases = [(_task(CASES["tokens"], "loop", _sizes(text)), text.splits)]
+    for loss, whole in {"per_item": False, "ranked": True}.items():
+        of = _completed(loss=f"{HERE}:{loss}")
+        assert of.whole_loss is whole
+        cases.append((of, load(of.data, of.data_set)))
+    for of, data in cases:
+        held = data.to(CPU, F64)
+        x, y = held.validation.batch(torch.randperm(600, generator=torch.Generator().manual_seed(0)))
+        shuffled = replace(held, validation=replace(held.validation, x=x, y=y))
+        first, *others = (
+            pack(ADAMW, one, seed=3, data=given).run()
+            for one, given in ((of, held), (of, shuffled), (replace(of, eval_batch_size=7), held))
+        )
+        for trials in others:
+            for one, other in zip(first, trials, strict=True):
+                assert one.metrics == pytest.approx(other.metrics, rel=1e-12), of.loss
