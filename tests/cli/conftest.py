@@ -62,6 +62,7 @@ def run(monkeypatch: Patch, capfd: pytest.CaptureFixture[str]) -> Run:
 
 def trained(folder: Path, *command: str) -> Path:
     """Run a command in a folder; return its store."""
+    folder.mkdir(exist_ok=True)
     with Patch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["lrwd-sweep", *command])
@@ -99,6 +100,11 @@ def running(word: str, pids: Iterable[int]) -> list[int]:
         with suppress(OSError):
             found += [pid] * (word in Path(f"/proc/{pid}/cmdline").read_text(errors="replace"))
     return found
+
+
+def assert_holds(text: str, *parts: str) -> None:
+    for part in parts:
+        assert part in text, (part, text)
 
 
 def assert_refused(found: Ended, code: int, *parts: str) -> None:

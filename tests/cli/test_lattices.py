@@ -15,7 +15,8 @@ import lrwd_sweep
 from lrwd_sweep.spec.over import Over
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.store import open_store
-from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, process, reported, strict, trials
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, assert_holds, process, strict, trials
+from tests.report.view.schema import faults
 
 GRID = ("grid", *TINY)
 
@@ -28,40 +29,21 @@ def test_failed_lanes_are_tried_again_and_the_same_command_then_trains_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("lrwd_sweep.engine.pack.PackTrainer.run", Mock(side_effect=MemoryError))
         failed = run(*GRID, code=3)
-    assert "9 lanes failed" in failed.err
-    assert "the same command tries them again" in failed.err
+    assert_holds(failed.err, "9 lanes failed", "the same command tries them again")
     gc.disable()  # as the command line loads its libraries; a sweep may take hours
     first, stored = run(*GRID, code=0), trials()
     assert {trial.status.value for trial in stored.values()} == {"complete"}
-    assert gc.isenabled()
-    assert gc.get_freeze_count() > 0
+    assert (gc.isenabled(), gc.get_freeze_count() > 0) == (True, True)
     assert ("best cell" in first.out, "trained 9 runs" in first.err, "training" in first.out) == (1, 1, 0)
     second = run(*GRID)
     assert second.err.endswith(f"\n{ADAMW}: 9 of 9 lanes are in the store; nothing to train\n")
     assert (second.code, second.out, trials()) == (0, first.out, stored)
 
 
-def test_extended_study_equals_one_trained_at_once_in_packs_of_any_size(run: Run, monkeypatch: Patch) -> None:
-    monkeypatch.setenv("LRWD_STORAGE", f"sqlite:///{Path.cwd()}/elsewhere.db")
-    run(*GRID)
-    larger = (*GRID, "--lr=2^-9:2^-6", "--seeds=2", "--wd=0,2^-8:2^-6")  # with a baseline column
-    before = trials("elsewhere.db")
-    found = run(*larger, code=0)
-    assert "9 of 32 lanes are in the store; training the 23 that are missing" in found.err
-    after = trials("elsewhere.db")
-    assert len(after) == 32
-    assert {lane: after[lane] for lane in before} == before
-    run("report", code=0)
-    assert [path.name for path in Path().iterdir()] == ["elsewhere.db"]
-    run(*larger, "--max-lanes", "4", "--storage", "once.db")
-    assert after == trials("once.db")
-
-
 def test_one_value_on_an_axis_sweeps_the_other_and_quiet_writes_only_errors(run: Run) -> None:
     text = " ".join(run(*GRID, "--lr", "2^-8:2^-5", "--wd", "0", "--full", code=0).out.split())
-    assert "not applicable to 4 learning rates × 0 weight decays above 0: at least two of each" in text
-    for part in ("verdict undetermined", "best cell", "torch.optim.Adam", "sweep wd too"):
-        assert part in text
+    why = "not applicable to 4 learning rates × 0 weight decays above 0: at least two of each"
+    assert_holds(text, why, "verdict undetermined", "best cell", "torch.optim.Adam", "sweep wd too")
     run("tpe", *TINY, "--lr", "0.01", "--trials", "2", code=0)
     for command in ("grid", "grid", "tpe --trials 2", "compare adam adamw"):
         found = run(*command.split(), *TINY, "-q")
@@ -81,7 +63,9 @@ def test_refined_lattice_trains_in_rounds_and_is_completed_by_the_same_command_w
     found = run(*grid, "--refine")
     assert f"{ADAMW}: 32 runs of a refined lattice in the store; training the next " in found.err
     assert "· never trained" in found.out
-    study = reported(run)
+    document = strict(run("report --format json").out)
+    assert faults(document, "report") == []
+    (study,) = document["studies"]
     refined, lanes = study["refined"], len(trials())
     assert 32 < lanes == refined["runs"] < 98 == refined["of"]
     assert {(cell["lr"], cell["weight_decay"]) for cell in refined["never_trained"]} == {
@@ -149,9 +133,9 @@ def test_a_shard_of_a_command_or_function_is_its_runs(run: Run, monkeypatch: Pat
     words = ("grid", "--run", "sh train.sh {lr} log-{seed}{weight_decay}", "--read", "auto", "-o", "adam")
     axes = ("--lr", "1e-3,1e-2", "--wd", "0.1,0.2")
     told = run(*words, *axes, "--shard", "1/2", "--dry-run").out
-    assert "adam: 2×2 lattice × 3 seeds, shard 1 of 2: 6 of 12 runs of train\n" in told
-    assert "0 of 6 runs are stored, 6 are new" in told
-    assert "lrwd-sweep-1of2.db, which would be created" in told
+    begins = "adam: 2×2 lattice × 3 seeds, shard 1 of 2: 6 of 12 runs of train\n"
+    where = "lrwd-sweep-1of2.db, which would be created"
+    assert_holds(told, begins, where, "0 of 6 runs are stored, 6 are new")
     both = (*axes, "--storage", "a b.db")
     parts = [run(*words, *both, "--shard", f"{part}/2", code=0) for part in (1, 2)]
     assert "study merge ALL.db 'a b.db' …" in parts[0].out
@@ -177,8 +161,7 @@ EPOCHS = "transfer --over epochs=2,3,4 --lr 2^-8:2^-5 --wd 2^-9:2^-6 --seeds 3"
 
 def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> None:
     first = run(EPOCHS, code=0)
-    for text in ("epochs 2", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ"):
-        assert text in first.out, text
+    assert_holds(first.out, "epochs 2", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ")
     assert first.out.splitlines()[-1].startswith("the best cell of epochs 2 at epochs 4 costs ")
     with open_store(STORE, write=False) as store:
         names = store.latest()
