@@ -7,15 +7,12 @@ from tests.cli.conftest import ADAMW, STORE, TINY, Patch, Run, assert_refused
 USAGE = (  # a command, parts of the line; tests/spec has the values that a field refuses
     ("grid -o adamm", "'adamm'", "adam", "adamw"),
     ("grid --schedule cosin", "'cosin'", "cosine"),
-    ("grid --preset digit", "'digit'", "digits"),
     ("grid --preset no.toml", "'no.toml'", "name a preset or a TOML file"),
     ("grid --metric accuracy", "'accuracy'", "val_error, which is 1 − accuracy"),
-    ("grid --lr=", "--lr ''", "2^-12:2^-2"),
     ("grid --epochs 2.5", "--epochs '2.5'", "whole number"),
     ("grid --checkpoint-every=-1", "--checkpoint-every -1 is too small"),
     ("grid --seeds 1000000000", "--seeds 1000000000", "at most"),
     ("grid --max-lanes 0", "--max-lanes 0", "at least 1"),
-    ("grid --device gpu", "'gpu'", "did you mean cuda?"),
     ("grid --study-name=", "''", "--study-name my-sweep"),
     ("grid --frobnicate", "--frobnicate", "lrwd-sweep grid --help"),
     ("grid --lr", "--lr", "lrwd-sweep --help"),
@@ -26,7 +23,6 @@ USAGE = (  # a command, parts of the line; tests/spec has the values that a fiel
     ("grid --executor ray --device cuda:1", "--device cuda:1 has no effect on a cluster"),
     ("grid --download", "--download has no effect on digits", "leave it out"),
     ("grid --data imagenet32 --download", "account at image-net.org", "leave it out"),
-    ("grid --data folder:", "folder:PATH@SIZE"),
     ("grid --refine --shard=1/2", "--refine decides from all results so far, and a shard knows"),
     ("grid --max-runs=500", "--max-runs 500 requires --refine; add it"),
     ("grid --dry-run --retrain-damaged", "does not count damaged lanes; leave --retrain-damaged out"),
@@ -34,7 +30,6 @@ USAGE = (  # a command, parts of the line; tests/spec has the values that a fiel
     ("tpe --trials 0", "--trials 0", "at least 1"),
     ("tpe --refine", "--refine chooses cells of a lattice, and TPE its own points"),
     ("tpe --shard 1/3", "--shard 1/3 divides a lattice, not a search", "TPE"),
-    ("compare adamw adamw:independent", "two or more different"),
     ("compare --refine --max-runs=5", "--max-runs 5 is less than the 7"),
     ("report --format xml", "'xml'", "json"),
     ("report --max-best low", "--max-best 'low'", "is not a number"),
@@ -112,7 +107,6 @@ HOST = (
     ("grid --executor ray --spool /dev/null/x", "--spool", "cannot be written"),
     ("verify --device cuda:99", "--device cuda:99", "--device cpu"),
     ("grid --storage postgresql://me:secret@host/x", "'postgresql'", "sqlite:///FILE.db"),
-    ("report --storage other.db", "'other.db'", "check --storage"),
 )
 NOTHING = [(words, "lrwd-sweep compare") for words in ("report", "report x", "study list", "study show x")]
 
@@ -124,7 +118,7 @@ def test_bad_input_is_one_line_and_leaves_no_store(run: Run) -> None:
             assert not list(Path().iterdir()), words
 
 
-def test_impossible_report_and_unknown_study_are_one_line(run: Run, compared: Path) -> None:
+def test_impossible_report_unknown_study_and_another_spec_change_nothing(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
     for options, *parts in (
         ("--baseline no.json --max-regression 1", "no.json", "report --format json"),
@@ -137,11 +131,6 @@ def test_impossible_report_and_unknown_study_are_one_line(run: Run, compared: Pa
         assert [path.name for path in compared.parent.iterdir()] == [STORE], options
     for command in ("report", "study show", "study delete", "study export"):
         assert_refused(run(f"{command} {ADAMW[:-1]}"), 2, f"'{ADAMW[:-1]}'", ADAMW)
-    assert compared.read_bytes() == before
-
-
-def test_another_spec_under_the_same_name_is_refused_before_training(run: Run, compared: Path) -> None:
-    before = compared.read_bytes()
     for options, *parts in (
         ("--epochs 3", "--study-name", "epochs: 2, 3"),
         ("-o adam", "optimizer: adamw, adam", "decay_rule: independent, coupled"),

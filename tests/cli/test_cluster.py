@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import STORE, Patch, ended, process, running, trained
+from tests.cli.conftest import STORE, Patch, assert_holds, ended, process, running, trained
 from tests.faults import Stored, assert_finished, assert_told, children, stored
 
 pytestmark = pytest.mark.slow
@@ -75,12 +75,11 @@ def raylets(cluster: Any) -> int:
 
 
 def test_nothing_is_lost_to_kills_of_workers_nodes_and_drivers(cluster: Any, tmp_path: Path) -> None:
-    chance = random.Random(0)
-    (tmp_path / "reference").mkdir()
+    chance, done = random.Random(0), {"worker": 0, "leave": 0, "join": 0, "driver": 0}
     reference = trained_here(tmp_path / "reference", *LONG)
     nodes = [cluster.add_node(**NODE), cluster.add_node(**NODE)]
     for _ in range(RUNS):
-        plan = [chance.choice(("worker", "leave", "join", "driver")) for _ in range(chance.randint(1, 3))]
+        plan = [chance.choice(list(done)) for _ in range(chance.randint(1, 3))]
         started, acknowledged = process(*on(cluster)), 0
         for fault in plan:
             until = time.monotonic() + LIMIT
@@ -100,15 +99,17 @@ def test_nothing_is_lost_to_kills_of_workers_nodes_and_drivers(cluster: Any, tmp
                 cluster.remove_node(nodes.pop(chance.randrange(len(nodes))), allow_graceful=False)
             elif len(nodes) < 3:
                 nodes.append(cluster.add_node(**NODE))
+                fault = "join"  # noqa: PLW2901
+            done[fault] += 1
         told(started, 0)
         assert len(lanes()) >= acknowledged, "I1"
         assert_finished(Path(STORE), NAME, reference)
         Path(STORE).unlink()
+    print(f"{RUNS} runs, {done}: 0 violations")  # noqa: T201
 
 
 def test_a_dead_head_ends_the_command_and_another_one_continues(cluster: Any, tmp_path: Path) -> None:
     longer = "--epochs", "2000"  # Ray takes twenty seconds to give up its head
-    (tmp_path / "reference").mkdir()
     reference = trained_here(tmp_path / "reference", *LONG, *longer)
     cluster.add_node(**NODE)
     spool = str(tmp_path / "spool")
@@ -120,8 +121,10 @@ def test_a_dead_head_ends_the_command_and_another_one_continues(cluster: Any, tm
         each.process.kill()
     began = time.monotonic()
     err = told(started, 3)
-    assert time.monotonic() - began < 60
-    assert ("the head of the Ray cluster" in err, "the same command continues" in err) == (True, True), err
+    seconds = time.monotonic() - began
+    assert seconds < 60
+    print(f"exit 3 {seconds:.1f} s after the head's death")  # noqa: T201
+    assert_holds(err, "the head of the Ray cluster", "the same command continues")
     told(process(*LONG, *longer, "--executor", "ray", "--spool", spool), 0)
     assert_finished(Path(STORE), NAME, reference)
     assert not list(Path(spool).glob("*")), "nothing is left in the spool"
@@ -148,8 +151,8 @@ def test_a_node_with_another_version_or_other_user_code_gets_no_work(cluster: An
     for folder in (strange, other):
         cluster.add_node(**NODE, env_vars={"PYTHONPATH": str(folder)})
     err = told(process(*command, PYTHONPATH=str(here)), 3)
-    for words in ("no node of the cluster can train this: ", "torch 0.1 there", "make is another one there"):
-        assert words in err
+    none = "no node of the cluster can train this: "
+    assert_holds(err, none, "torch 0.1 there", "make is another one there")
     cluster.add_node(**NODE, env_vars={"PYTHONPATH": str(here)})
     assert told(process(*command, PYTHONPATH=str(here)), 0).count(" is left out: ") == 2
     assert len(lanes()) == 4

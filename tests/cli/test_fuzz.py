@@ -30,18 +30,10 @@ def loss(output, target): return torch.nn.functional.cross_entropy(output, targe
 def broken(): raise OSError(28, "no space")
 """
 PRESET = """like = "digits"
-variants = ["adamw", "sgdw"]
 show = ["norm"]
-[training]
-net = "mlp-norm"
-epochs = 2
-schedule = "fixed"
-[study]
-seeds = 2
-[[variants]]
-optimizer = ["sgd"]
-lr = "2^-7:2^-1:4"
-wd = "0,2^-14:2^-10:3"
+training = {net = "mlp-norm", epochs = 2, schedule = "fixed"}
+study = {seeds = 2}
+variants = ["adamw", {optimizer = ["sgd"], lr = "2^-7:2^-1:4", wd = "0,2^-14:2^-10:3"}]
 """
 SECRET, URL = "SECRET", "postgresql://user:SECRET@host/db"
 NUMBERS = "0 1 2 -1 nan inf -inf 1e999 1e-400 1e308 0x10 1_0 ٣"
@@ -95,6 +87,7 @@ TEXTS = "nan -1 1e999 null true {} [] lr 0 1e-400 ../x 1_0 2026-01-01 COMPLETE {
 BINARY = (b"\0", b"\xff\xfe", b"\n", b"\r", b"\x80\x04N.", b'"', b"'" * 3, b"\x1b[31m")
 PAYLOADS = (*map(str.encode, TEXTS.split()), *BINARY, b"9" * 400, b"[" * 100_000, b"a" * 10_000)
 CODES = {0, 1, 2, 3, 4}
+EXAMPLES = 60 if settings().derandomize else 2_000  # in the slow run
 TAKEN = {STORE, f"{STORE}-journal", f"{STORE}.packs", "lrwd-runs"}  # places of the default store
 
 
@@ -148,26 +141,6 @@ def ended(folder: Path, *arguments: str) -> tuple[int, str, str, int]:
 
 def files(root: Path) -> set[Path]:
     return {path for path in root.rglob("*") if "__pycache__" not in path.parts}
-
-
-def check(root: Path, *arguments: str) -> None:
-    """Run a command in `root / "work"` and check how it ends and what it writes."""
-    before = files(root)
-    code, out, err, memory = ended(root / "work", *arguments)
-    shown = f"lrwd-sweep {arguments!r}: exit code {code}\n{out[-2000:]}\n{err[-2000:]}"
-    assert code in CODES, shown
-    assert code != 1 or arguments[0] == "report", shown
-    for fault in ("Traceback", "fault of lrwd-sweep", SECRET):
-        assert fault not in out + err, f"{fault}: {shown}"
-    assert not set(out + err) & ({*map(chr, range(32))} - {"\n", "\t", "\r"}), shown
-    if code > 1:
-        assert re.search(r"lrwd-sweep: .*\S", err), shown
-        assert len(err) < 5_000, shown
-    assert memory < 1 << 20, f"{memory} KiB: {shown}"
-    named = " ".join(arguments)
-    for path in files(root) - before:
-        place = path.relative_to(root / "work") if path.is_relative_to(root / "work") else path
-        assert place.parts[0] in TAKEN or place.parts[0].removesuffix("-journal") in named, f"{path}: {shown}"
 
 
 def arguments_of(data: st.DataObject) -> list[str]:
@@ -241,14 +214,25 @@ def files_of(data: st.DataObject, work: Path) -> list[str]:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=60 if settings().derandomize else 2_000,  # in the slow run
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=[*HealthCheck],
-)
+@settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
 def test_hostile_input_ends_in_words(origin: Path, tmp_path: Path, data: st.DataObject) -> None:
     root = tmp_path / "fuzz"
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(origin, root / "work")
-    check(root, *(arguments_of(data) if data.draw(st.booleans()) else files_of(data, root / "work")))
+    arguments = arguments_of(data) if data.draw(st.booleans()) else files_of(data, root / "work")
+    before = files(root)
+    code, out, err, memory = ended(root / "work", *arguments)
+    shown = f"lrwd-sweep {arguments!r}: exit code {code}\n{out[-2000:]}\n{err[-2000:]}"
+    assert code in CODES, shown
+    assert code != 1 or arguments[0] == "report", shown
+    for fault in ("Traceback", "fault of lrwd-sweep", SECRET):
+        assert fault not in out + err, f"{fault}: {shown}"
+    assert not set(out + err) & ({*map(chr, range(32))} - {"\n", "\t", "\r"}), shown
+    if code > 1:
+        assert re.search(r"lrwd-sweep: .*\S", err), shown
+        assert len(err) < 5_000, shown
+    assert memory < 1 << 20, f"{memory} KiB: {shown}"
+    named = " ".join(arguments)
+    for path in files(root) - before:
+        place = path.relative_to(root / "work") if path.is_relative_to(root / "work") else path
+        assert place.parts[0] in TAKEN or place.parts[0].removesuffix("-journal") in named, f"{path}: {shown}"

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,8 @@ import pytest
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import Store, database
 from tests import faults
-from tests.cli.conftest import ADAM, ADAMW, PROGRAM, STORE, TINY, Patch, Run, assert_refused, strict, trained
+from tests.cli import conftest
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, assert_holds, assert_refused, strict
 from tests.faults import CALLS, assert_finished, assert_told, stored
 from tests.store.sample import execute, rewrite_spec
 from tests.store.test_migrations import DUMPS, restored
@@ -29,8 +30,8 @@ COMMAND = (*SWEEP.split(), "--study-name", NAME)
 
 TESTS = """of every event in the guide one
 Ctrl-C, `kill`, the terminal closes | stopped_packs_continue_where_they_were
-the same before or after training | a_signal_ends_every_phase_by_one_line
-a second signal | a_second_signal_ends_training_at_once
+the same before or after training | a_signal_ends_every_phase_by_one_line_and_a_second_one_at_once
+a second signal | a_signal_ends_every_phase_by_one_line_and_a_second_one_at_once
 Ctrl-Z, then `fg` | ctrl_z_stops_training_and_gives_the_terminal_back_until_fg
 `kill -9`, a power cut | killed_sweep_goes_on_and_ends_with_the_same_bits
 a process that trains lanes is killed | lost_packs_are_trained_again_in_halves
@@ -39,7 +40,7 @@ the disk is full | full_disk_ends_in_one_line_and_the_command_goes_on
 the store is deleted, renamed or replaced | results_of_a_deleted_store_are_kept_and_merged
 the store or its folder is read-only | file_permissions_are_explained
 another program locks the store | lock_is_waited_for_and_refused_when_it_stays
-the store is damaged | damaged_lanes_are_refused_until_they_are_trained_again
+the store is damaged | damaged_lanes_are_refused_until_they_are_trained_again_and_hide_no_other_study
 the store is on a network file system | network_file_systems_are_named_once
 a checkpoint is damaged | damaged_checkpoint_is_not_used
 checkpoints of another machine or version | damaged_checkpoint_is_not_used
@@ -64,7 +65,7 @@ def test_every_row_of_the_guide_has_a_test() -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> faults.Stored:
     """What an undisturbed run stores."""
-    return stored(trained(tmp_path_factory.mktemp("whole"), *COMMAND), NAME)
+    return stored(conftest.trained(tmp_path_factory.mktemp("whole"), *COMMAND), NAME)
 
 
 @contextmanager
@@ -140,7 +141,7 @@ def test_memory_limit_and_a_deleted_directory_are_named(tmp_path: Path) -> None:
         ("ulimit -v 800000", "free memory, or raise the limit (ulimit -v)"),
         (f"rm -r {shlex.quote(str(gone))}", "the current directory was deleted"),
     ):
-        command = ["sh", "-c", f"{shell}; {shlex.join([*PROGRAM, *COMMAND])}"]
+        command = ["sh", "-c", f"{shell}; {shlex.join([*conftest.PROGRAM, *COMMAND])}"]
         found = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
         assert_told(found.returncode, found.stderr, 3)
         assert re.fullmatch(rf"lrwd-sweep: .*{re.escape(words)}.*\n", found.stderr), found.stderr
@@ -149,7 +150,9 @@ def test_memory_limit_and_a_deleted_directory_are_named(tmp_path: Path) -> None:
 LANES_LOST = "UPDATE trials SET metrics = '{\"val_loss\": 0.5}' WHERE id IN (11, 12)"
 
 
-def test_damaged_lanes_are_refused_until_they_are_trained_again(run: Run, compared: Path) -> None:
+def test_damaged_lanes_are_refused_until_they_are_trained_again_and_hide_no_other_study(
+    run: Run, compared: Path
+) -> None:
     before = run(f"study export {ADAMW}").out
     execute(compared, LANES_LOST)
     grid = f"grid {shlex.join(TINY)}"
@@ -158,17 +161,13 @@ def test_damaged_lanes_are_refused_until_they_are_trained_again(run: Run, compar
         lines = 1 + (command is grid)  # which says first what it trains
         assert (found.code, found.out, found.err.count("\n")) == (3, "", lines)
         assert re.search(r"lane lr \S+, weight_decay \S+, seed 0, and 1 more, are not what", found.err)
-        assert "--retrain-damaged" in found.err
-        assert f"lrwd-sweep study delete '{ADAMW}'" in found.err
+        assert_holds(found.err, "--retrain-damaged", f"lrwd-sweep study delete '{ADAMW}'")
     run(f"report {ADAM}", code=0)
     found = run("compare", "adam", "adamw", *TINY, "--retrain-damaged", code=0)
-    assert f"{ADAMW}: dropped 2 damaged lanes\n" in found.err
-    assert "7 of 9 lanes are in the store; training the 2 that are missing" in found.err
+    missing = "7 of 9 lanes are in the store; training the 2 that are missing"
+    assert_holds(found.err, f"{ADAMW}: dropped 2 damaged lanes\n", missing)
     assert run(f"study export {ADAMW}").out == before
     assert "damaged" not in run(f"{grid} --retrain-damaged").err
-
-
-def test_list_names_damaged_and_unreadable_studies_and_hides_no_other(run: Run, compared: Path) -> None:
     whole = compared.read_bytes()
     rewrite_spec(compared, ADAMW, lambda found: found["training"].update(data="folder:/no/where"))
     unreadable, reason = compared.read_bytes(), "the sizes of folder:/no/where are not stored"
@@ -202,31 +201,26 @@ def test_report_of_older_studies_says_once_why_numbers_differ(run: Run, compared
     found = run("report digits-adam digits-adamw", code=0)
     assert found.err.count("begun by an earlier lrwd-sweep") == 1
     said = " ".join(found.err.replace("lrwd-sweep: ", "").split())
-    assert "digits-adam, digits-adamw: begun by" in said
-    assert "2 cells with a loss above chance count" in said
+    assert_holds(said, "digits-adam, digits-adamw: begun by", "2 cells with a loss above chance count")
     execute(path, """UPDATE trials SET metrics = '{"val_error": 0.2}'""")
     found = run("report digits-adam --metric val_error")
-    assert "begun by an earlier lrwd-sweep" in found.err
-    assert "above chance" not in found.err
+    assert ("begun by an earlier lrwd-sweep" in found.err, "above chance" in found.err) == (True, False)
 
 
-KILLS, ERRORS = 150, 60  # system calls that are killed, or that fail
-Point = tuple[str, int, str]  # system call, its number in a thread, what is done to it
+def points(
+    counts: dict[tuple[str, str], int], kills: int = 150, errors: int = 60
+) -> list[tuple[str, int, str]]:
+    """Return calls, their numbers in a thread and what is done to them: kills, then errors; a third stays."""
+    most = {call: max(n for (_, c), n in counts.items() if c == call) for call in CALLS}
+    every = [(call, k) for call in CALLS for k in range(1, most[call] + 1)]
 
+    def sample(count: int) -> list[tuple[str, int]]:
+        return [every[k * len(every) // count] for k in range(min(count, len(every)))]
 
-def points(counts: dict[tuple[str, str], int]) -> list[Point]:
-    """Return an even sample of all calls: kills, then errors, of which a third stay."""
-    every = [
-        (call, k + 1) for call in CALLS for k in range(max(n for (_, c), n in counts.items() if c == call))
+    faulty = [f"error={('ENOSPC', 'EIO')[n % 4 // 2]}{'+' * (n % 3 == 0)}" for n in range(errors)]
+    return [(*call, "signal=KILL") for call in sample(kills)] + [
+        (*call, error) for call, error in zip(sample(errors), faulty, strict=False)
     ]
-    kills: list[Point] = [(call, k, "signal=KILL") for call, k in _sample(every, KILLS)]
-    errors = [error for error in ("ENOSPC", "EIO") for _ in range(2)]
-    chosen = enumerate(_sample(every, ERRORS))
-    return kills + [(call, k, f"error={errors[n % 4]}{'+' * (n % 3 == 0)}") for n, (call, k) in chosen]
-
-
-def _sample(every: Sequence[tuple[str, int]], count: int) -> list[tuple[str, int]]:
-    return [every[k * len(every) // count] for k in range(min(count, len(every)))]
 
 
 def _traces() -> bool:

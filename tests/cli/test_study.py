@@ -54,6 +54,13 @@ def _runs(tmp_path: Path, _empty_directory: None) -> None:
 
 
 def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
+    said = "imported 18 lanes as x-width-{}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
+    found = run(f"{IMPORT} --by width --initial-loss 3 --steps 500")
+    assert found == (0, "", said.format(64) + said.format(128))
+    report = run("report --full").out
+    assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
+    assert_refused(run(f"{IMPORT} --by width"), 2, "study 'x-width-64' exists")
+    Path(STORE).unlink()
     for case in CASES.read_text(encoding="utf-8").strip().split("\n\n"):
         content, *commands = case.split("\n$ ")
         title, _, rows = content.partition("\n")
@@ -68,15 +75,6 @@ def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
             export = run("study", "export", "x").out if "\nlr,weight_decay" in expected else ""
             assert (found.err + export).rstrip("\n") == expected, (title, line)
             Path(STORE).unlink(missing_ok=True)
-
-
-def test_a_study_for_each_value_of_a_column(run: Run) -> None:
-    said = "imported 18 lanes as x-width-{}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
-    found = run(f"{IMPORT} --by width --initial-loss 3 --steps 500")
-    assert found == (0, "", said.format(64) + said.format(128))
-    report = run("report --full").out
-    assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
-    assert_refused(run(f"{IMPORT} --by width"), 2, "study 'x-width-64' exists")
 
 
 def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(run: Run, monkeypatch: Patch) -> None:
@@ -171,8 +169,8 @@ def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: Patc
     monkeypatch.setattr(import_export, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
     found = run(f"{adamw} y --metric acc", code=0)
-    assert found.err.count("(adamw:independent)? [lr-scaled/independent] ") == 3
-    assert found.err.count("[higher/lower] ") == 1
+    questions = ("(adamw:independent)? [lr-scaled/independent] ", "[higher/lower] ")
+    assert [*map(found.err.count, questions)] == [3, 1]
     assert "adamw:lr-scaled, higher acc is better" in found.err
     run(f"{adamw} z --metric acc", code=2)  # the input has ended
 
