@@ -18,8 +18,8 @@ from tests.faults import Stored, assert_finished, assert_told, children, stored
 
 pytestmark = pytest.mark.slow
 NAME, LANES, RUNS = "clustered", 16, int(os.environ.get("LRWD_CLUSTER_RUNS", "25"))
-SWEEP = ("grid", "--lr", "2^-8:2^-5", "--wd", "2^-8:2^-7", "--seeds", "2", "--study-name", NAME, "--quiet")
-LONG = (*SWEEP, "--epochs", "400", "--max-lanes", "2", "--checkpoint-every", "0.3")
+SWEEP = "--lr 2^-8:2^-5 --wd 2^-8:2^-7 --seeds 2 --epochs 400 --max-lanes 2 --checkpoint-every 0.3 --quiet"
+LONG = ("grid", *SWEEP.split(), "--study-name", NAME)
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 LIMIT = 240.0  # seconds for a command; none takes a tenth on an idle machine
 

@@ -153,7 +153,7 @@ LANES_LOST = "UPDATE trials SET metrics = '{\"val_loss\": 0.5}' WHERE id IN (11,
 def test_damaged_lanes_are_refused_until_they_are_trained_again_and_hide_no_other_study(
     run: Run, compared: Path
 ) -> None:
-    before = run(f"study export {ADAMW}").out
+    whole, before = compared.read_bytes(), run(f"study export {ADAMW}").out
     execute(compared, LANES_LOST)
     grid = f"grid {shlex.join(TINY)}"
     for command in ("report", f"report {ADAMW}", f"study show {ADAMW}", f"study export {ADAMW}", grid):
@@ -168,7 +168,7 @@ def test_damaged_lanes_are_refused_until_they_are_trained_again_and_hide_no_othe
     assert_holds(found.err, f"{ADAMW}: dropped 2 damaged lanes\n", missing)
     assert run(f"study export {ADAMW}").out == before
     assert "damaged" not in run(f"{grid} --retrain-damaged").err
-    whole = compared.read_bytes()
+    compared.write_bytes(whole)
     rewrite_spec(compared, ADAMW, lambda found: found["training"].update(data="folder:/no/where"))
     unreadable, reason = compared.read_bytes(), "the sizes of folder:/no/where are not stored"
     assert_refused(run("report"), 3, f"study '{ADAMW}' has a specification", "name another study")
@@ -207,9 +207,7 @@ def test_report_of_older_studies_says_once_why_numbers_differ(run: Run, compared
     assert ("begun by an earlier lrwd-sweep" in found.err, "above chance" in found.err) == (True, False)
 
 
-def points(
-    counts: dict[tuple[str, str], int], kills: int = 150, errors: int = 60
-) -> list[tuple[str, int, str]]:
+def points(counts: dict[tuple[str, str], int]) -> list[tuple[str, int, str]]:
     """Return calls, their numbers in a thread and what is done to them: kills, then errors; a third stays."""
     most = {call: max(n for (_, c), n in counts.items() if c == call) for call in CALLS}
     every = [(call, k) for call in CALLS for k in range(1, most[call] + 1)]
@@ -217,20 +215,17 @@ def points(
     def sample(count: int) -> list[tuple[str, int]]:
         return [every[k * len(every) // count] for k in range(min(count, len(every)))]
 
-    faulty = [f"error={('ENOSPC', 'EIO')[n % 4 // 2]}{'+' * (n % 3 == 0)}" for n in range(errors)]
-    return [(*call, "signal=KILL") for call in sample(kills)] + [
-        (*call, error) for call, error in zip(sample(errors), faulty, strict=False)
-    ]
+    kills, errors = [(*call, "signal=KILL") for call in sample(150)], ("ENOSPC", "ENOSPC", "EIO", "EIO")
+    chosen = enumerate(sample(60))
+    return kills + [(*call, f"error={errors[n % 4]}{'+' * (n % 3 == 0)}") for n, call in chosen]
 
 
-def _traces() -> bool:
-    """Return True if this system has strace and lets it trace a process."""
-    command = ["strace", "-qq", "-o", "/dev/null", "true"]
-    return shutil.which("strace") is not None and not subprocess.run(command, check=False).returncode
+TRACE = ("strace", "-qq", "-o", "/dev/null", "true")
+CANNOT = shutil.which("strace") is None or subprocess.run(TRACE, check=False).returncode != 0
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not _traces(), reason="strace is missing, or may not trace processes here")
+@pytest.mark.skipif(CANNOT, reason="strace is missing, or may not trace processes here")
 def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Path) -> None:
     store, lanes, pack = tmp_path / STORE, 6, 2
     sweep = f"grid --lr 2^-8:2^-7 --wd 2^-8:2^-6 --epochs 20 --seeds 1 -q --max-lanes {pack}"

@@ -235,9 +235,9 @@ def stopped(driver: int) -> int:
 def test_ctrl_z_stops_training_and_gives_the_terminal_back_until_fg() -> None:
     ours, theirs = os.openpty()
     words = ("--run", "sleep 1000 {lr} {weight_decay} {seed}", "-o", "adam", *GRID.split()[1:-4])
-    environ = os.environ | {"TERM": "xterm"}
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": theirs}
-    started = subprocess.Popen([*PROGRAM, "grid", *words], **streams, env=environ, process_group=0)
+    environ, null = os.environ | {"TERM": "xterm"}, subprocess.DEVNULL
+    line = [*PROGRAM, "grid", *words]
+    started = subprocess.Popen(line, stdin=null, stdout=null, stderr=theirs, env=environ, process_group=0)
     os.close(theirs)
 
     def read(until: bytes) -> bytes:

@@ -155,12 +155,10 @@ def test_every_export_is_read_back(run: Run) -> None:
 
 
 def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: Patch) -> None:
-    said = (
-        "adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule (adamw:independent)? "
-    )
+    ask = "adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule (adamw:independent)?"
     remedy = "add --decay-rule lr-scaled or --decay-rule independent"
     adamw = f"{ONE} -o adamw --study-name"
-    assert run(f"{adamw} x") == (2, "", f"lrwd-sweep: {said}{remedy}\n")
+    assert run(f"{adamw} x") == (2, "", f"lrwd-sweep: {ask} {remedy}\n")
     run(f"{adamw} x --decay-rule lr-scaled", code=0)
     assert "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)" in (report := run("report x").out)
     assert run("study show x").out == report
