@@ -119,7 +119,6 @@ def assert_refused(found: Ended, code: int, *parts: str) -> None:
 
 
 def trials(storage: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial]:
-    """Return every lane of a study, with its curves."""
     with open_store(storage, write=False) as store:
         return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 

@@ -1,6 +1,7 @@
 """Bad input: one line with the value and the remedy, nothing trained, nothing stored."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 from tests.cli.conftest import ADAMW, STORE, TINY, Patch, Run, assert_refused
 
@@ -149,9 +150,7 @@ def test_impossible_report_unknown_study_and_another_spec_change_nothing(run: Ru
 
 
 def test_our_own_fault_is_one_line_with_code_5(run: Run, monkeypatch: Patch) -> None:
-    def broken() -> list[str]:
-        raise ZeroDivisionError("ours\x1b[31m")
-
+    broken = Mock(side_effect=ZeroDivisionError("ours\x1b[31m"))
     monkeypatch.setattr("lrwd_sweep.cli.preset.preset_names", broken)
     said = "this is a fault of lrwd-sweep: ZeroDivisionError: ours\\x1b[31m (LRWD_DEBUG=1 shows where)"
     assert run("preset list") == (5, "", f"lrwd-sweep: {said}\n")

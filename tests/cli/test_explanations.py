@@ -1,7 +1,6 @@
 """`--help`, `docs`, `preset` and `convert` explain what there is, without data or a store."""
 
 import re
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,16 @@ from lrwd_sweep.spec.preset import preset_names
 from tests.cli.conftest import Patch, Run, assert_holds, ended, process, strict
 
 ROOT: Any = typer.main.get_command(app)  # the types of its parts are private to Typer
-
-
-def commands(group: Any = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-COMMANDS = dict(commands())
+COMMANDS: dict[tuple[str, ...], Any] = {}
+for name, command in ROOT.commands.items():
+    parts = getattr(command, "commands", None)
+    COMMANDS |= {(name,): command} if parts is None else {(name, part): parts[part] for part in parts}
 SHARED = ("grid", "compare", "tpe", "transfer")
 
 
 def test_root_shows_what_to_do_first_and_shells_complete_it(run: Run, monkeypatch: Patch) -> None:
     alone = run()
-    assert (alone.code, alone.err) == (0, "")
-    assert "lrwd-sweep compare adam adamw" in alone.out
+    assert (alone.code, alone.err, "lrwd-sweep compare adam adamw" in alone.out) == (0, "", True)
     assert alone.out == run("--help").out == run("-h").out
     assert run("--version").out == run("-V").out == f"lrwd-sweep {version('lrwd-sweep')}\n"
     no_detection = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the shell that runs the tests

@@ -7,8 +7,7 @@ import sqlite3
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from lrwd_sweep.store import Store, database
 from tests import faults
 from tests.cli import conftest
 from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, assert_holds, assert_refused, strict
-from tests.faults import CALLS, assert_finished, assert_told, stored
+from tests.faults import CALLS, Stored, assert_finished, assert_told, stored
 from tests.store.sample import execute, rewrite_spec
 from tests.store.test_migrations import DUMPS, restored
 
@@ -40,7 +39,7 @@ the disk is full | full_disk_ends_in_one_line_and_the_command_goes_on
 the store is deleted, renamed or replaced | results_of_a_deleted_store_are_kept_and_merged
 the store or its folder is read-only | file_permissions_are_explained
 another program locks the store | lock_is_waited_for_and_refused_when_it_stays
-the store is damaged | damaged_lanes_are_refused_until_they_are_trained_again_and_hide_no_other_study
+the store is damaged | damaged_lanes_are_refused_until_trained_again_and_hide_nothing
 the store is on a network file system | network_file_systems_are_named_once
 a checkpoint is damaged | damaged_checkpoint_is_not_used
 checkpoints of another machine or version | damaged_checkpoint_is_not_used
@@ -63,29 +62,20 @@ def test_every_row_of_the_guide_has_a_test() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> faults.Stored:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     """What an undisturbed run stores."""
     return stored(conftest.trained(tmp_path_factory.mktemp("whole"), *COMMAND), NAME)
 
 
-@contextmanager
-def disk(folder: Path, size: str) -> Iterator[None]:
-    """Mount a disk in memory; skip the test where that is not allowed."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a disk in memory is not allowed here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, whole: faults.Stored) -> None:
+def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, whole: Stored) -> None:
     folder = Path("disk").resolve()
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a disk in memory is not allowed here")
     command = (*COMMAND, "--storage", str(folder / STORE), "--checkpoint-every", "0.0001")
-    with disk(folder, "8m"):
-        filler = folder / "filler"
+    filler = folder / "filler"
+    try:
         for free in (8, 44, 52):  # KiB: no store; no lane; some lanes
             filler.write_bytes(bytes((8192 - free) << 10))
             found = run(*command)
@@ -95,11 +85,11 @@ def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, whole: fau
             filler.unlink()
         run(*command, code=0)
         assert_finished(folder / STORE, NAME, whole)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_results_of_a_deleted_store_are_kept_and_merged(
-    run: Run, monkeypatch: Patch, whole: faults.Stored
-) -> None:
+def test_results_of_a_deleted_store_are_kept_and_merged(run: Run, monkeypatch: Patch, whole: Stored) -> None:
     add, packs = Store.add_trials, []
 
     def add_trials(*given: Any, **named: Any) -> Any:
@@ -120,9 +110,7 @@ def test_results_of_a_deleted_store_are_kept_and_merged(
     assert_finished(Path(STORE), NAME, whole)
 
 
-def test_lock_is_waited_for_and_refused_when_it_stays(
-    run: Run, monkeypatch: Patch, whole: faults.Stored
-) -> None:
+def test_lock_is_waited_for_and_refused_when_it_stays(run: Run, monkeypatch: Patch, whole: Stored) -> None:
     run(*COMMAND, "--lr", "2^-8", code=0)
     with closing(sqlite3.connect(STORE, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -150,9 +138,7 @@ def test_memory_limit_and_a_deleted_directory_are_named(tmp_path: Path) -> None:
 LANES_LOST = "UPDATE trials SET metrics = '{\"val_loss\": 0.5}' WHERE id IN (11, 12)"
 
 
-def test_damaged_lanes_are_refused_until_they_are_trained_again_and_hide_no_other_study(
-    run: Run, compared: Path
-) -> None:
+def test_damaged_lanes_are_refused_until_trained_again_and_hide_nothing(run: Run, compared: Path) -> None:
     whole, before = compared.read_bytes(), run(f"study export {ADAMW}").out
     execute(compared, LANES_LOST)
     grid = f"grid {shlex.join(TINY)}"

@@ -39,19 +39,6 @@ def begun(*command: str, trained: bool = True) -> subprocess.Popen[str]:
     return started
 
 
-def kill(started: subprocess.Popen[str], victim: str, draw: random.Random) -> tuple[int, str]:
-    """Kill the driver, a worker, or both; wait for the end of the driver and of all that it started."""
-    descendants = children(started.pid)
-    if victim != "driver" and (workers := running("spawn_main", descendants)):
-        with suppress(ProcessLookupError):
-            os.kill(draw.choice(workers), signal.SIGKILL)
-    if victim != "worker":
-        started.kill()
-    found = ended(started)
-    assert_ended(descendants)
-    return found.code, found.err
-
-
 def slow(*values: object) -> object:
     return pytest.param(*values, marks=pytest.mark.slow)
 
@@ -69,9 +56,16 @@ def test_killed_sweep_goes_on_and_ends_with_the_same_bits(run: Run, net: str | N
         victim = ("driver", "worker", "both")[k % 3] if net else "driver"
         started = begun(*command, *often, trained=k % 2 == 1)
         time.sleep(draw.uniform(0, 2 if k % 2 == 0 else 0.5))
-        code, err = kill(started, victim, draw)
+        descendants = children(started.pid)
+        if victim != "driver" and (workers := running("spawn_main", descendants)):
+            with suppress(ProcessLookupError):
+                os.kill(draw.choice(workers), signal.SIGKILL)
+        if victim != "worker":
+            started.kill()
+        found = ended(started)
+        assert_ended(descendants)
         if victim == "worker":
-            assert_told(code, err, 0)
+            assert_told(found.code, found.err, 0)
             if k + 1 < kills:
                 store.unlink()
                 kept = 0
@@ -117,8 +111,7 @@ def test_study_has_one_driver(run: Run) -> None:
     assert not described()
     mine = Driver.here()
     other = replace(mine, host="elsewhere", pid=1)
-    assert mine.is_alive
-    assert other.is_alive, "a driver on another host counts until it is silent for a minute"
+    assert (mine.is_alive, other.is_alive) == (True, True), "on another host: until silent for a minute"
     assert not replace(other, seen=time.time() - 61).is_alive
     assert not replace(mine, started=mine.started + 1).is_alive, "its number has gone to another process"
     assert not replace(other, host=mine.host, boot="before the crash", seen=0).is_alive

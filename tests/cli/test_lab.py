@@ -45,9 +45,7 @@ def spread(*values: float) -> dict[str, float]:
     return {"median": sorted(values)[len(values) // 2], "low": min(values), "high": max(values)}
 
 
-def test_race_is_shown_with_its_machine_and_takes_ratios_repeat_by_repeat(
-    run: Run, monkeypatch: Patch
-) -> None:
+def test_race_shows_its_machine_and_ratios_repeat_by_repeat(run: Run, monkeypatch: Patch) -> None:
     shown = run("bench --device cpu", code=0)
     assert "lrwd-sweep: 8,000 lane-steps/s" in shown.err
     rows = {line.split(":")[0].strip(): words(line) for line in shown.out.splitlines()}
@@ -107,11 +105,8 @@ def test_json_is_strict_and_names_machine_and_task(run: Run) -> None:
     task, (_, plain, vmap) = document["task"], document["contenders"]
     assert (task["epochs"], task["steps"], task["repeats"]) == (30, 180, 3)
     assert (plain["engine_ratio"], plain["lanes"]) == (pytest.approx(spread(8, 8.8, 9.6)), 16)
-    assert (vmap["available"], vmap["lane_steps_per_second"], vmap["reason"][:10]) == (
-        False,
-        None,
-        "bench vmap",
-    )
+    assert (vmap["available"], vmap["lane_steps_per_second"]) == (False, None)
+    assert vmap["reason"].startswith("bench vmap")
     assert document["floor"]["fraction_reached"] == pytest.approx(spread(0.5, 0.55, 0.6))
 
 
@@ -139,9 +134,7 @@ def test_scaling_overhead_and_optimizers_are_shown_at_any_width(run: Run, monkey
     assert max(map(len, run("bench --overhead").out.splitlines())) <= 30
 
 
-def test_sections_are_text_or_strict_json_and_a_failed_check_exits_with_1(
-    run: Run, monkeypatch: Patch
-) -> None:
+def test_sections_are_text_or_json_and_a_failed_check_exits_with_1(run: Run, monkeypatch: Patch) -> None:
     shown = run("verify --device cpu")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.splitlines()[-1].endswith("differ as they must")

@@ -21,9 +21,7 @@ from tests.report.view.schema import faults
 GRID = ("grid", *TINY)
 
 
-def test_failed_lanes_are_tried_again_and_the_same_command_then_trains_nothing(
-    run: Run, monkeypatch: Patch, request: pytest.FixtureRequest
-) -> None:
+def test_only_missing_lanes_are_trained(run: Run, monkeypatch: Patch, request: pytest.FixtureRequest) -> None:
     request.addfinalizer(gc.unfreeze)
     request.addfinalizer(gc.enable)
     with monkeypatch.context() as patch:

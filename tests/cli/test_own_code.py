@@ -91,8 +91,7 @@ def test_user_code_trains_once_and_is_reported_without_its_files(run: Run, monke
     run(mine, code=0)
     assert "-width-3: " in run(mine).err
     assert "network's options" in run("report --full").out
-    shown = run("preset show mine.toml --no-estimate", code=0)
-    assert "(64 train, 32 validation, 0 test)" in shown.out
+    assert "(64 train, 32 validation, 0 test)" in run("preset show mine.toml --no-estimate", code=0).out
     found = run(f"{GRID} --engine vmap", code=0)
     assert (found.err.count("loading the data"), "loading" in found.out) == (1, False)
     assert "4 of 4 lanes are in the store; nothing to train" in run(GRID).err
@@ -191,8 +190,7 @@ def test_averages_have_lattices_of_their_own(run: Run) -> None:
     assert "# with SAM(rho=0.05), swa of the weights after epochs 1 to 7" in shown
     assert "--sam 0.05 --swa 0.1 --ema 1.0 --ensemble 2" in " ".join(shown.split())
     run("report --at-restart 1 --metric swa_val_loss", code=0)  # of one cycle
-    searched = run(f"tpe -o sgdw --trials 3 {grid} --swa 2 --metric swa_val_loss", code=0)
-    assert "swa_val_loss" in searched.out
+    assert "swa_val_loss" in run(f"tpe -o sgdw --trials 3 {grid} --swa 2 --metric swa_val_loss", code=0).out
 
 
 NUMBERS, HOT = f"{_net('line', 'numbers')} --loss mse", _net("line", "hot")

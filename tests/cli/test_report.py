@@ -114,9 +114,7 @@ for form in {FORMATS}:
     os.close(reader)
 
 
-def test_page_is_opened_or_kept_and_figures_and_pictures_accompany_the_report(
-    run: Run, compared: Path, monkeypatch: Patch
-) -> None:
+def test_page_opens_and_figures_accompany_the_report(run: Run, compared: Path, monkeypatch: Patch) -> None:
     opened = Mock(return_value=True)
     monkeypatch.setattr("webbrowser.open", opened)
     found = run("report --open --output page.html --max-best 0", code=1)  # a gate fails

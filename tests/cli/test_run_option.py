@@ -140,20 +140,13 @@ GRID = "grid --lr 2^-8:2^-7 --wd 2^-8:2^-7 --epochs 2 --seeds 1 --net mlp --data
 CIFAR = f"{GRID} cifar10 --batch-size 16"
 
 
-@pytest.fixture
-def cifar(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """Write a tiny CIFAR-10, which the catalog and torchvision take for the published one."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(catalog.DATA_SETS, "cifar10", COLOUR)
-    CIFAR10(tmp_path / "data")
-    publish(monkeypatch, tmp_path / "data")
-    return tmp_path / "data"
-
-
-def test_missing_files_leave_no_study_and_changed_ones_are_refused(
-    run: Run, cifar: Path, monkeypatch: Patch
-) -> None:
-    before, where = sorted(Path().iterdir()), cifar.parent / "cache" / "lrwd-sweep"
+def test_missing_or_changed_data_are_refused(run: Run, tmp_path: Path, monkeypatch: Patch) -> None:
+    cifar, where = tmp_path / "data", tmp_path / "cache" / "lrwd-sweep"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(where.parent))
+    monkeypatch.setitem(catalog.DATA_SETS, "cifar10", COLOUR)  # tiny, and as if it were the published one
+    CIFAR10(cifar)
+    publish(monkeypatch, cifar)
+    before = sorted(Path().iterdir())
     assert_refused(run(f"{GRID} folder:nowhere"), 3, "--data folder:nowhere", "train/CLASS")
     assert sorted(Path().iterdir()) == before
     missing = f"cifar10 is not in {where} (no cifar-10-batches-py/data_batch_1); add --download, "

@@ -26,9 +26,7 @@ OUTPUTS = (
 )
 
 
-def test_pipes_get_no_escape_codes_nor_letters_that_they_cannot_hold(
-    run: Run, compared: Path, monkeypatch: Patch
-) -> None:
+def test_pipes_get_no_escape_codes_nor_foreign_letters(run: Run, compared: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("TERM", "xterm-256color")
     for words in OUTPUTS:
@@ -116,8 +114,7 @@ def test_full_disk_is_one_line_and_exit_3_and_an_error_without_room_keeps_its_co
 def test_library_of_a_module_says_nothing_as_the_process_ends() -> None:
     few = "--lr 0.1 --wd 0.1 --epochs 1 --seeds 1 --batch-size 400"
     found = ended(process(*f"grid --net cnn-norm --engine vmap {few}".split()))
-    assert found.code == 0
-    assert {line.partition(":")[0] for line in found.err.splitlines()} == {"adamw"}
+    assert (found.code, {line.partition(":")[0] for line in found.err.splitlines()}) == (0, {"adamw"})
 
 
 LEAVES = """
@@ -172,9 +169,7 @@ def test_a_dry_run_tells_runs_time_and_memory_and_writes_nothing(run: Run, monke
         assert list(Path().iterdir()) == [], command
 
 
-def test_a_dry_run_reads_the_store_and_refuses_what_the_command_refuses(
-    run: Run, compared: Path, monkeypatch: Patch
-) -> None:
+def test_a_dry_run_refuses_what_the_command_refuses(run: Run, compared: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr("lrwd_sweep.runner.study_loop.SECONDS", 0.1)
     whole, before = compared.read_bytes(), sorted(os.listdir())
     assert "nothing to train" in run("compare", "adam", "adamw", *TINY, "--dry-run").out
