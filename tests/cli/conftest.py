@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +22,9 @@ from lrwd_sweep.store import open_store
 TINY = ("--lr", "2^-8:2^-6", "--wd", "2^-8:2^-6", "--epochs", "2", "--seeds", "1")  # 9 lanes
 ADAM, ADAMW = "digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosine-2ep-b64"
 STORE = "lrwd-sweep.db"
+PROGRAM = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()"]
 
-_OURS = ("LRWD_STORAGE", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "COLORTERM")
+_OURS = ("LRWD_STORAGE", "LRWD_DATA", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "COLORTERM")
 
 
 class Ended(NamedTuple):
@@ -31,36 +34,45 @@ class Ended(NamedTuple):
 
 
 Run = Callable[..., Ended]
+Patch = pytest.MonkeyPatch
 
 BEFORE = re.compile(r"loading |.* \d+ runs? on ")  # of lines that say what begins, before anything is checked
 
 
 @pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_directory(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in _OURS:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def run_here(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
-        code = app.run()
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
+def run(monkeypatch: Patch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command, one string split as a shell does; with `code`, assert that it ends with that."""
+
+    def run_here(*words: str, code: int | None = None) -> Ended:
+        words = tuple(shlex.split(words[0])) if len(words) == 1 else words
+        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *words])
+        found = Ended(app.run(), *capfd.readouterr())
+        assert code in (None, found.code), (words, found)
+        return found
 
     return run_here
 
 
+def trained(folder: Path, *command: str) -> Path:
+    """Run a command in a folder; return its store."""
+    folder.mkdir(exist_ok=True)
+    with Patch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["lrwd-sweep", *command])
+        assert app.run() == 0
+    return folder / STORE
+
+
 @pytest.fixture(scope="session")
 def _compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("compared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
-        patch.setattr(sys, "argv", ["lrwd-sweep", "compare", "adam", "adamw", *TINY])
-        assert app.run() == 0
-    return directory / STORE
+    return trained(tmp_path_factory.mktemp("compared"), "compare", "adam", "adamw", *TINY)
 
 
 @pytest.fixture
@@ -71,19 +83,28 @@ def compared(_compared: Path, tmp_path: Path) -> Path:
 
 def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
     """Start a command in a process of its own, its output in pipes."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | environ,
-        text=True,
-    )
+    line, pipe, environ = [*PROGRAM, *arguments], subprocess.PIPE, os.environ | environ
+    closed = subprocess.DEVNULL
+    return subprocess.Popen(line, stdin=closed, stdout=pipe, stderr=pipe, env=environ, text=True)
 
 
 def ended(started: subprocess.Popen[str], seconds: float = 600) -> Ended:
     out, err = started.communicate(timeout=seconds)
     return Ended(started.returncode, out, err)
+
+
+def running(word: str, pids: Iterable[int]) -> list[int]:
+    """Return those of the processes whose command has a word."""
+    found = []
+    for pid in pids:
+        with suppress(OSError):
+            found += [pid] * (word in Path(f"/proc/{pid}/cmdline").read_text(errors="replace"))
+    return found
+
+
+def assert_holds(text: str, *parts: str) -> None:
+    for part in parts:
+        assert part in text, (part, text)
 
 
 def assert_refused(found: Ended, code: int, *parts: str) -> None:
@@ -98,7 +119,6 @@ def assert_refused(found: Ended, code: int, *parts: str) -> None:
 
 
 def trials(storage: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial]:
-    """Return every lane of a study, with its curves."""
     with open_store(storage, write=False) as store:
         return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 
@@ -106,3 +126,9 @@ def trials(storage: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Tr
 def strict(text: str) -> Any:
     """Parse JSON, which has no NaN and no Infinity."""
     return json.loads(text, parse_constant=pytest.fail)
+
+
+def reported(run: Run, words: str = "") -> Any:
+    """Return the only study of a report."""
+    (found,) = strict(run(f"report {words} --format json").out)["studies"]
+    return found

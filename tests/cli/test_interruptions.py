@@ -1,50 +1,45 @@
-"""Every row of the guide on interruptions has a test; here are those of disk, locks, memory and place."""
+"""Every row of the guide on interruptions has a test; here are those of disk, locks, memory and damage."""
 
 import re
 import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections import Counter
+from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lrwd_sweep.cli import app
 from lrwd_sweep.cli.docs import FOLDER
-from lrwd_sweep.store import Store, database, open_store
-from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, assert_refused
-from tests.faults import assert_finished, assert_told, stored
+from lrwd_sweep.store import Store, database
+from tests import faults
+from tests.cli import conftest
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, assert_holds, assert_refused, strict
+from tests.faults import CALLS, Stored, assert_finished, assert_told, stored
+from tests.store.sample import execute, rewrite_spec
+from tests.store.test_migrations import DUMPS, restored
 
 NAME = "x"
-COMMAND = (
-    *("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "1", "--epochs", "2"),
-    *("--max-lanes", "1", "-q", "--study-name", NAME),
-)
+SWEEP = "grid --lr 2^-8:2^-7 --wd 2^-8:2^-7 --seeds 1 --epochs 2 --max-lanes 1 -q"
+COMMAND = (*SWEEP.split(), "--study-name", NAME)
 
-
-TESTS = """of every event in the guide
+TESTS = """of every event in the guide one
 Ctrl-C, `kill`, the terminal closes | stopped_packs_continue_where_they_were
-the same before or after training | a_signal_ends_every_phase_by_one_line
-a second signal | a_second_signal_ends_training_at_once
+the same before or after training | a_signal_ends_every_phase_by_one_line_and_a_second_one_at_once
+a second signal | a_signal_ends_every_phase_by_one_line_and_a_second_one_at_once
 Ctrl-Z, then `fg` | ctrl_z_stops_training_and_gives_the_terminal_back_until_fg
 `kill -9`, a power cut | killed_sweep_goes_on_and_ends_with_the_same_bits
-`kill -9`, a power cut | no_system_call_loses_anything_when_it_is_the_last_or_fails
 a process that trains lanes is killed | lost_packs_are_trained_again_in_halves
-a process that trains lanes is killed | a_process_that_ends_loses_only_its_own_pack
 a process that runs `--run` commands is killed | no_process_outlives_a_killed_or_interrupted_driver
 the disk is full | full_disk_ends_in_one_line_and_the_command_goes_on
 the store is deleted, renamed or replaced | results_of_a_deleted_store_are_kept_and_merged
-the store is deleted, renamed or replaced | all_trials_of_a_store_that_is_gone_are_kept_beside_it
 the store or its folder is read-only | file_permissions_are_explained
 another program locks the store | lock_is_waited_for_and_refused_when_it_stays
-another program locks the store | pack_that_cannot_be_stored_is_kept_beside_the_store
-the store is damaged | damaged_lanes_are_refused_until_they_are_trained_again
-the store is damaged | damaged_bytes_are_never_read_as_other_values
+the store is damaged | damaged_lanes_are_refused_until_trained_again_and_hide_nothing
 the store is on a network file system | network_file_systems_are_named_once
 a checkpoint is damaged | damaged_checkpoint_is_not_used
 checkpoints of another machine or version | damaged_checkpoint_is_not_used
@@ -60,57 +55,41 @@ def test_every_row_of_the_guide_has_a_test() -> None:
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
     assert all(len(row) == 4 and all(row) for row in cells)
     tested = [line.split(" | ") for line in TESTS.splitlines()[1:]]
-    assert [row[0] for row in cells] == list(dict.fromkeys(event for event, _ in tested))
+    assert [row[0] for row in cells] == [event for event, _ in tested]
     files = Path(__file__).parents[1].rglob("test_*.py")
     known = {name for file in files for name in re.findall(r"def test_(\w+)", file.read_text("utf-8"))}
     assert {name for _, name in tested} <= known
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     """What an undisturbed run stores."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["lrwd-sweep", *COMMAND])
-        assert app.run() == 0
-    return stored(folder / STORE, NAME)
+    return stored(conftest.trained(tmp_path_factory.mktemp("whole"), *COMMAND), NAME)
 
 
-@contextmanager
-def disk(folder: Path, size: str) -> Iterator[None]:
-    """Mount a disk in memory; skip the test where that is not allowed."""
+def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, whole: Stored) -> None:
+    folder = Path("disk").resolve()
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("mounting a disk in memory is not allowed here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, tmp_path: Path, whole: Any) -> None:
-    folder = tmp_path / "disk"
     command = (*COMMAND, "--storage", str(folder / STORE), "--checkpoint-every", "0.0001")
-    with disk(folder, "8m"):
-        filler = folder / "filler"
+    filler = folder / "filler"
+    try:
         for free in (8, 44, 52):  # KiB: no store; no lane; some lanes
             filler.write_bytes(bytes((8192 - free) << 10))
             found = run(*command)
             assert_told(found.code, found.err, 3)
-            assert found.err.splitlines()[-1].endswith(
-                "the disk is full; free space, then repeat the command to continue"
-            )
+            remedy = "the disk is full; free space, then repeat the command to continue"
+            assert found.err.splitlines()[-1].endswith(remedy)
             filler.unlink()
-        found = run(*command)
-        assert found.code == 0, found.err
+        run(*command, code=0)
         assert_finished(folder / STORE, NAME, whole)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_results_of_a_deleted_store_are_kept_and_merged(
-    run: Run, monkeypatch: pytest.MonkeyPatch, whole: Any
-) -> None:
+def test_results_of_a_deleted_store_are_kept_and_merged(run: Run, monkeypatch: Patch, whole: Stored) -> None:
     add, packs = Store.add_trials, []
 
     def add_trials(*given: Any, **named: Any) -> Any:
@@ -126,47 +105,151 @@ def test_results_of_a_deleted_store_are_kept_and_merged(
     program, *merge = shlex.split(found.err.partition("results are kept: ")[2])
     assert (program, run(*merge).code) == ("lrwd-sweep", 0)
     assert len(stored(Path(STORE), NAME)) == 2
-    again = run(*COMMAND)
-    assert again.code == 0, again.err
+    run(*COMMAND, code=0)
     Path(merge[-1]).unlink()
     assert_finished(Path(STORE), NAME, whole)
 
 
-def test_lock_is_waited_for_and_refused_when_it_stays(
-    run: Run, monkeypatch: pytest.MonkeyPatch, whole: Any
-) -> None:
-    assert run(*COMMAND, "--lr", "2^-8").code == 0
+def test_lock_is_waited_for_and_refused_when_it_stays(run: Run, monkeypatch: Patch, whole: Stored) -> None:
+    run(*COMMAND, "--lr", "2^-8", code=0)
     with closing(sqlite3.connect(STORE, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
         monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
         assert_refused(run(*COMMAND), 3, "is locked by another process; wait")
         monkeypatch.setattr(database, "BUSY_SECONDS", 30.0)
         threading.Timer(1, other.execute, ("COMMIT",)).start()
-        found = run(*COMMAND)
-    assert found.code == 0, found.err
+        run(*COMMAND, code=0)
     assert_finished(Path(STORE), NAME, whole)
-
-
-def test_an_interrupted_comparison_is_reported_as_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("lrwd_sweep.runner.runner.StudyLoop.grid", interrupted)
-        assert run("compare", "adam", "adamw", *TINY).code == 130
-    with open_store(STORE, write=False) as store:
-        assert list(store.latest()) == [ADAM, ADAMW]
 
 
 def test_memory_limit_and_a_deleted_directory_are_named(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    program = f"{shlex.quote(sys.executable)} -c 'from lrwd_sweep.cli import main; main()'"
     for shell, words in (
         ("ulimit -v 800000", "free memory, or raise the limit (ulimit -v)"),
         (f"rm -r {shlex.quote(str(gone))}", "the current directory was deleted"),
     ):
-        command = ["sh", "-c", f"{shell}; {program} {shlex.join(COMMAND)}"]
+        command = ["sh", "-c", f"{shell}; {shlex.join([*conftest.PROGRAM, *COMMAND])}"]
         found = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
         assert_told(found.returncode, found.stderr, 3)
         assert re.fullmatch(rf"lrwd-sweep: .*{re.escape(words)}.*\n", found.stderr), found.stderr
+
+
+LANES_LOST = "UPDATE trials SET metrics = '{\"val_loss\": 0.5}' WHERE id IN (11, 12)"
+
+
+def test_damaged_lanes_are_refused_until_trained_again_and_hide_nothing(run: Run, compared: Path) -> None:
+    whole, before = compared.read_bytes(), run(f"study export {ADAMW}").out
+    execute(compared, LANES_LOST)
+    grid = f"grid {shlex.join(TINY)}"
+    for command in ("report", f"report {ADAMW}", f"study show {ADAMW}", f"study export {ADAMW}", grid):
+        found = run(command)
+        lines = 1 + (command is grid)  # which says first what it trains
+        assert (found.code, found.out, found.err.count("\n")) == (3, "", lines)
+        assert re.search(r"lane lr \S+, weight_decay \S+, seed 0, and 1 more, are not what", found.err)
+        assert_holds(found.err, "--retrain-damaged", f"lrwd-sweep study delete '{ADAMW}'")
+    run(f"report {ADAM}", code=0)
+    found = run("compare", "adam", "adamw", *TINY, "--retrain-damaged", code=0)
+    missing = "7 of 9 lanes are in the store; training the 2 that are missing"
+    assert_holds(found.err, f"{ADAMW}: dropped 2 damaged lanes\n", missing)
+    assert run(f"study export {ADAMW}").out == before
+    assert "damaged" not in run(f"{grid} --retrain-damaged").err
+    compared.write_bytes(whole)
+    rewrite_spec(compared, ADAMW, lambda found: found["training"].update(data="folder:/no/where"))
+    unreadable, reason = compared.read_bytes(), "the sizes of folder:/no/where are not stored"
+    assert_refused(run("report"), 3, f"study '{ADAMW}' has a specification", "name another study")
+    for content, damage, code, word, text in (
+        (whole, LANES_LOST, 3, "damaged", "not what was stored"),
+        (unreadable, "SELECT 1", 0, "unreadable", reason),
+    ):
+        compared.write_bytes(content)
+        execute(compared, damage)
+        found, table = run("study list --format json", code=code), run("study list")
+        first, second = strict(found.out)["studies"]
+        assert (first["counts"]["complete"], "unreadable" in first) == (9, False)
+        assert (second["study_name"], second["counts"]["cells"]) == (ADAMW, 0)
+        assert text in second["unreadable"]
+        assert (ADAM in table.out, word in table.out, second["unreadable"] in table.err) == (True,) * 3
+        run(f"report {ADAM}", code=0)
+        assert run(f"study delete {ADAMW} --yes").err == f"deleted {ADAMW} with 9 lanes\n"
+
+
+def test_report_of_older_studies_says_once_why_numbers_differ(run: Run, compared: Path) -> None:
+    assert "earlier" not in run(f"report {ADAM}").err
+    path = restored(next(dump for dump in DUMPS if dump.name == "schema_v2.sql"), compared.with_name(STORE))
+    losses = {(0.01, 0.0): 0.2, (0.01, 0.001): 0.1, (0.1, 0.0): 2.2, (0.1, 0.001): 2.4}  # ln 10 = 2.303
+    rows = [
+        f"""({study}, {lr}, {wd}, {seed}, 'complete', '{{"val_loss": {loss + seed / 100}}}', '')"""
+        for study, ((lr, wd), loss), seed in product((1, 2), losses.items(), (0, 1))
+    ]
+    insert = "INSERT INTO trials (study_id, lr, weight_decay, seed, status, metrics, detail) VALUES "
+    execute(path, "DELETE FROM trials", insert + ", ".join(rows))
+    found = run("report digits-adam digits-adamw", code=0)
+    assert found.err.count("begun by an earlier lrwd-sweep") == 1
+    said = " ".join(found.err.replace("lrwd-sweep: ", "").split())
+    assert_holds(said, "digits-adam, digits-adamw: begun by", "2 cells with a loss above chance count")
+    execute(path, """UPDATE trials SET metrics = '{"val_error": 0.2}'""")
+    found = run("report digits-adam --metric val_error")
+    assert ("begun by an earlier lrwd-sweep" in found.err, "above chance" in found.err) == (True, False)
+
+
+def points(counts: dict[tuple[str, str], int]) -> list[tuple[str, int, str]]:
+    """Return calls, their numbers in a thread and what is done to them: kills, then errors; a third stays."""
+    most = {call: max(n for (_, c), n in counts.items() if c == call) for call in CALLS}
+    every = [(call, k) for call in CALLS for k in range(1, most[call] + 1)]
+
+    def sample(count: int) -> list[tuple[str, int]]:
+        return [every[k * len(every) // count] for k in range(min(count, len(every)))]
+
+    kills, errors = [(*call, "signal=KILL") for call in sample(150)], ("ENOSPC", "ENOSPC", "EIO", "EIO")
+    chosen = enumerate(sample(60))
+    return kills + [(*call, f"error={errors[n % 4]}{'+' * (n % 3 == 0)}") for n, call in chosen]
+
+
+TRACE = ("strace", "-qq", "-o", "/dev/null", "true")
+CANNOT = shutil.which("strace") is None or subprocess.run(TRACE, check=False).returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CANNOT, reason="strace is missing, or may not trace processes here")
+def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Path) -> None:
+    store, lanes, pack = tmp_path / STORE, 6, 2
+    sweep = f"grid --lr 2^-8:2^-7 --wd 2^-8:2^-6 --epochs 20 --seeds 1 -q --max-lanes {pack}"
+    command = (*sweep.split(), "--study-name", NAME, "--checkpoint-every", "0.02")
+
+    def rescued() -> list[Path]:
+        return list(tmp_path.glob(f"{STORE}.rescue-*"))
+
+    violations, seen = [], Counter[str]()
+    with faults.Commands(tmp_path) as commands:
+        code, err, acknowledged = commands.run(*command, strace=("-e", f"trace={','.join(CALLS)}"))
+        assert (code, acknowledged) == (0, lanes), err
+        whole = stored(store, NAME)
+        counts = faults.counted_calls(tmp_path / "trace")
+        for call, number, fault in points(counts):
+            for file in (store, *rescued()):
+                file.unlink(missing_ok=True)
+            shutil.rmtree(f"{store}.packs", ignore_errors=True)
+            what = fault.removesuffix("+")
+            rule = f"inject={call}:{what}:when={number}{fault.removeprefix(what)}"
+            code, err, acknowledged = commands.run(*command, strace=("-e", f"trace={call}", "-e", rule))
+            try:
+                if fault != "signal=KILL":
+                    assert_told(code, err, 0, 3)
+                seen[fault] += code == -9 or "INJECTED" in (tmp_path / "trace").read_text()
+                for rescue in rescued():
+                    if rescue.suffix == ".db" and rescue.name in err:
+                        assert_told(*commands.run("study", "merge", STORE, rescue.name)[:2], 0)
+                        seen["rescued"] += 1
+                    elif rescue.suffix == ".db":  # what could not be deleted again
+                        assert (call, fault[-1]) == ("unlink", "+"), f"I6: {err}"
+                    rescue.unlink(missing_ok=True)
+                seen["stored"] += faults.assert_kept(store, NAME, acknowledged, pack)
+                code, err, _ = commands.run(*command)
+                assert_told(code, err, 0)
+                assert_finished(store, NAME, whole)
+            except AssertionError as violation:
+                violations.append((rule, str(violation).splitlines()[0]))
+    assert violations == []
+    assert seen["signal=KILL"] >= 125, seen
+    assert sum(count for fault, count in seen.items() if fault.startswith("error")) >= 35, seen

@@ -1,49 +1,22 @@
 """`report` shows what `compare` showed, applies gates, and writes files whole."""
 
-from __future__ import annotations
-
-import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from lrwd_sweep.store import open_store
-from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, assert_refused, ended, process, strict
+from tests.cli import conftest
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, assert_refused, reported, strict
 from tests.report.view.schema import faults
 from tests.studies import Height, bowl, mirrored, plain, ridge, study
 
 FORMATS = ["table", "markdown", "json", "csv", "junit", "html"]
-REFUSED = [  # options, words of the line
-    ("--margin 0", "--margin '0' is not a number above 0 and at most 0.5"),
-    ("--margin nan", "--margin 'nan'"),
-    ("--cap nan", "--cap 'nan' is not finite"),
-    ("--axis log", "unknown axis 'log'; known: powers, decimal"),
-]
-OF_REPORT = [
-    (
-        "--axis decimal --format json",
-        "json has no axis labels; choose table, markdown or html",
-    ),
-    ("--max-sequential-regret -1", "--max-sequential-regret -1 is too small; choose at least 0"),
-    ("--max-lr-sensitivity nan", "--max-lr-sensitivity 'nan' is not finite"),
-    ("--octaves 2", "--octaves 2 requires --max-transfer-regret V"),
-    ("--octaves 0 --max-transfer-regret 1", "--octaves 0 is not a distance; choose more than 0"),
-    ("--baseline old.json", "--baseline 'old.json' requires --max-regression V"),
-    ("--max-regression 1", "--max-regression 1 requires --baseline OLD.json"),
-    ("--require seperable", "unknown verdict 'seperable'; did you mean separable?"),
-    ("--minimize --maximize", "--maximize and --minimize exclude each other"),
-    ("--format github --show norm", "github holds no pictures"),
-    ("--show ,", "--show ',' has an empty name"),
-    ("--format github --full", "--full adds nothing to github"),
-    ("--format github --open", "leave out --format github"),
-    ("--output a.svg --figure a.svg", "--output and --figure are both a.svg; name two files"),
-]
 
 
 def import_(name: str, height: Height) -> None:
@@ -53,7 +26,7 @@ def import_(name: str, height: Height) -> None:
 
 
 @pytest.fixture
-def judged(tmp_path: Path) -> None:
+def judged(_empty_directory: None) -> None:
     """Make a store with the separable study "good" and the coupled one "bad"."""
     import_("good", bowl)
     import_("bad", ridge)
@@ -62,65 +35,56 @@ def judged(tmp_path: Path) -> None:
 def test_compare_trains_only_what_is_missing_and_report_shows_the_same(run: Run, compared: Path) -> None:
     found = run("compare", "adam", "adamw", *TINY)
     assert found.err.count("9 of 9 lanes are in the store; nothing to train") == 2
-    assert found.out == run("report", ADAM, ADAMW).out
+    assert found.out == run(f"report {ADAM} {ADAMW}").out
     full = run("compare", "adam", "adamw", *TINY, "--full").out
-    assert full == run("report", ADAM, ADAMW, "--full").out
+    assert full == run(f"report {ADAM} {ADAMW} --full").out
     assert full.endswith(found.out[found.out.index("\nuse ") : found.out.index("\nmore ")] + "\n")
     before = compared.read_bytes()
     compared.chmod(0o444)
     compared.parent.chmod(0o555)
-    try:
-        assert run("report") == found._replace(err="")
-    finally:
-        compared.parent.chmod(0o755)
+    again = run("report")
+    compared.parent.chmod(0o755)
+    assert again == found._replace(err="")
     assert (compared.read_bytes(), [path.name for path in compared.parent.iterdir()]) == (before, [STORE])
     run("grid", "-o", "adam", *TINY)  # the latest study or comparison
-    assert run("report").out == run("report", ADAM).out
+    assert run("report").out == run(f"report {ADAM}").out
     assert "sgdw: trained 9 runs" in run("compare", "adamw", "sgdw", *TINY).err
     run("compare", "adamw", "adam", *TINY)
-    assert run("report").out == run("report", ADAMW, ADAM).out
-    assert run("study", "delete", ADAMW, "--yes").code == 0
-    assert run("report").out == run("report", ADAM).out
+    assert run("report").out == run(f"report {ADAMW} {ADAM}").out
+    run(f"study delete {ADAMW} --yes", code=0)
+    assert run("report").out == run(f"report {ADAM}").out
 
 
-@pytest.mark.usefixtures("judged")
-def test_failed_gate_ends_with_1_and_a_line_after_the_whole_report(run: Run) -> None:
-    found = run("report", "bad", "--require", "separable", "--no-edge")
-    assert found.code == 1
+def test_failed_gate_or_regression_ends_with_1_and_a_line_after_the_report(run: Run, judged: None) -> None:
+    found = run("report bad --require separable --no-edge", code=1)
     assert found.err == "lrwd-sweep: gate require failed for bad: product-coupled, limit separable\n"
-    assert found.out.endswith(run("report", "bad").out[-200:])  # the answer comes last
+    assert found.out.endswith(run("report bad").out[-200:])  # the answer comes last
     assert found.out.index("FAILED") < found.out.index("\nuse ")
-    assert run("report", "bad", "--max-best", "0", "--format", "junit", "--output", "out").code == 1
+    run("report bad --max-best 0 --format junit --output out", code=1)
     assert ET.parse("out").getroot().attrib["failures"] == "1"  # written although the gate fails
-    gate = ("report", "bad", "--max-transfer-regret", "0.02")  # the ridge costs 0.01, at two octaves 0.04
-    assert [run(*gate).code, run(*gate, "--octaves", "2").code] == [0, 1]
-    found = run("report", "good", "--format", "csv", "--no-edge")  # a CSV holds no gates
-    assert found.out == run("report", "good", "--format", "csv").out
+    gate = "report bad --max-transfer-regret 0.02"  # the ridge costs 0.01, at two octaves 0.04
+    assert [run(gate).code, run(f"{gate} --octaves 2").code] == [0, 1]
+    found = run("report good --format csv --no-edge")  # a CSV holds no gates
+    assert found.out == run("report good --format csv").out
     assert found.err == "1 of 1 gate passed\ngate no-edge passed for good: inside, limit inside\n"
-    gates = ("--max-best", "0", "--min-seeds", "9", "--max-failed", "0", "--max-abs-slope", "0.1")
-    found = run("report", "bad", "--format", "json", *gates)
+    gates = "report bad --max-best 0 --min-seeds 9 --max-failed 0 --max-abs-slope 0.1"
+    found = run(f"{gates} --format json", code=1)
     summary = strict(found.out)["gate_summary"]
-    assert (found.code, summary["failed"], summary["all"]) == (1, 3, 4)
-    assert found.err.count("lrwd-sweep: gate ") == 3
-    found = run("report", "bad", "--format", "github", *gates)
+    assert (summary["failed"], summary["all"], found.err.count("lrwd-sweep: gate ")) == (3, 4, 3)
+    found = run(f"{gates} --format github")
     assert all(line.startswith(("::error title=", "::notice title=")) for line in found.out.splitlines())
     import_("tilted", lambda a, b: 0.1 + 0.01 * (b + 0.3 * a) ** 2 + 0.002 * a**2)
     for margin, verdict in (("0.2", "COUPLED"), ("0.45", "SEPARABLE")):
-        assert f" {verdict} " in run("report", "tilted", "--margin", margin).out, margin
-
-
-@pytest.mark.usefixtures("judged")
-def test_baseline_limits_the_regression(run: Run) -> None:
-    assert run("report", "good", "bad", "--format", "json", "--output", "old.json").code == 0
-    gate = ("--baseline", "old.json", "--max-regression")
-    assert run("report", "good", "bad", *gate, "0").code == 0
-    run("study", "delete", "good", "--yes")
+        assert f" {verdict} " in run(f"report tilted --margin {margin}").out, margin
+    run("report good bad --format json --output old.json", code=0)
+    gate = "--baseline old.json --max-regression"
+    run(f"report good bad {gate} 0", code=0)
+    run("study delete good --yes")
     import_("good", lambda a, b: bowl(a, b) + 0.05)
-    assert [run("report", "good", *gate, limit).code for limit in ("0.051", "0.049")] == [0, 1]
+    assert [run(f"report good {gate} {limit}").code for limit in ("0.051", "0.049")] == [0, 1]
     import_("new", bowl)
-    found = run("report", "good", "new", *gate, "1")
-    note, failed = found.err.splitlines()
-    assert (found.code, note) == (1, "study 'bad' of old.json is not in this report")
+    note, failed = run(f"report good new {gate} 1", code=1).err.splitlines()
+    assert note == "study 'bad' of old.json is not in this report"
     why = "(old.json has no study 'new', only 'good', 'bad')"
     assert failed.endswith(f"gate max-regression failed for new: undetermined, limit 1 {why}")
 
@@ -128,117 +92,90 @@ def test_baseline_limits_the_regression(run: Run) -> None:
 def test_file_and_another_process_get_the_same_bytes(run: Run, compared: Path) -> None:
     printed = []
     for form in FORMATS:
-        printed.append(run("report", "--format", form).out)
-        written = run("report", "--format", form, "--output", "out")
+        printed.append(run(f"report --format {form}").out)
+        written = run(f"report --format {form} --output out")
         assert (written.code, written.out, written.err) == (0, "", "wrote out\n"), form
         assert Path("out").read_text(encoding="utf-8") == printed[-1], form
         assert {path.name for path in compared.parent.iterdir()} == {STORE, "out"}, form
-    code = (
-        "import sys; from lrwd_sweep.cli import app\n"
-        f"for form in {FORMATS}:\n"
-        "    sys.argv = ['lrwd-sweep', 'report', '--format', form]\n"
-        "    assert app.run() == 0\n"
-    )
+    code = f"""import sys; from lrwd_sweep.cli import app
+for form in {FORMATS}:
+    sys.argv = ["lrwd-sweep", "report", "--format", form]
+    assert app.run() == 0"""
     environ = os.environ | {"PYTHONHASHSEED": "1"}
     other = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
     assert other.stdout.decode() == "".join(printed)
     Path("link").symlink_to("target")  # links and pipes are written through
-    assert run("report", "--output", "link", "--format", "csv").code == 0
+    run("report --output link --format csv", code=0)
     assert Path("link").is_symlink()
     os.mkfifo("pipe")
     reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
-    assert run("report", "--format", "csv", "--output", "pipe").code == 0
+    run("report --format csv --output pipe", code=0)
     assert os.read(reader, 100_000).decode() == Path("target").read_text()
     os.close(reader)
 
 
-def test_open_shows_the_page_in_the_browser_and_keeps_it_without_one(
-    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: not opened.append(url))  # type: ignore[func-returns-value]
-    found = run("report", "--open", "--output", "page.html", "--max-best", "0")  # a gate fails
-    assert (found.code, found.out, found.err.splitlines()[0]) == (1, "", "opened page.html")
-    assert opened == [Path("page.html").resolve().as_uri()]
+def test_page_opens_and_figures_accompany_the_report(run: Run, compared: Path, monkeypatch: Patch) -> None:
+    opened = Mock(return_value=True)
+    monkeypatch.setattr("webbrowser.open", opened)
+    found = run("report --open --output page.html --max-best 0", code=1)  # a gate fails
+    assert (found.out, found.err.splitlines()[0]) == ("", "opened page.html")
+    opened.assert_called_once_with(Path("page.html").resolve().as_uri())
     assert "<h1>" in Path("page.html").read_text(encoding="utf-8")
     monkeypatch.setattr("webbrowser.open", lambda url: False)
     monkeypatch.setattr("tempfile.tempdir", str(compared.parent))
-    found = run("report", "--open")
+    found = run("report --open")
     (page,) = compared.parent.glob("lrwd-sweep-*.html")
     assert_refused(found, 3, f"there is no browser here; open {page} in one")
-    assert page.read_text(encoding="utf-8") == run("report", "--format", "html").out
-
-
-def test_figure_and_pictures_accompany_the_report(run: Run, compared: Path) -> None:
-    found = run("report", ADAM, "--figure", "figure.svg")
-    assert (found.code, found.err, found.out) == (0, "wrote figure.svg\n", run("report", ADAM).out)
+    assert page.read_text(encoding="utf-8") == run("report --format html").out
+    found = run(f"report {ADAM} --figure figure.svg")
+    assert (found.code, found.err, found.out) == (0, "wrote figure.svg\n", run(f"report {ADAM}").out)
     assert Path("figure.svg").read_bytes().startswith(b"<?xml")
-    found = run("report", "--show", "norm,effective-lr", "--max-best", "0")
-    drawn, answer = found.out.split("\nuse ")
-    assert (found.code, run("report").out.endswith(answer)) == (1, True)
+    drawn, answer = run("report --show norm,effective-lr --max-best 0", code=1).out.split("\nuse ")
+    assert run("report").out.endswith(answer)
     assert drawn.index("norm: ‖θ‖") < drawn.index("by epoch, one seed") < drawn.index("FAILED")
-    assert run("report", "--axis", "decimal").out.count("0.00391") > run("report").out.count("0.00391")
-
-
-def test_bad_values_are_refused_by_every_command_that_takes_them(run: Run, tmp_path: Path) -> None:
-    for command in ("report", "report --format json", "grid", "compare adam adamw", "tpe"):
-        for options, words in REFUSED + OF_REPORT * (command == "report"):
-            assert_refused(run(*command.split(), *options.split()), 2, words)
-    assert not list(tmp_path.iterdir())
+    assert run("report --axis decimal").out.count("0.00391") > run("report").out.count("0.00391")
 
 
 def test_documents_keep_to_their_contracts(run: Run, compared: Path, judged: None) -> None:
-    for arguments in ((), (ADAM, ADAMW), ("good", "bad", ADAMW), ("good", "--no-edge", "--max-best", "1")):
-        assert faults(strict(run("report", "--format", "json", *arguments).out), "report") == []
-    document = strict(run("study", "list", "--format", "json").out)
+    for words in ("", f"{ADAM} {ADAMW}", f"good bad {ADAMW}", "good --no-edge --max-best 1"):
+        assert faults(strict(run(f"report --format json {words}").out), "report") == []
+    document = strict(run("study list --format json").out)
     assert (len(document["studies"]), faults(document, "study_list")) == (4, [])
     document["studies"][0]["counts"]["cells"] = -1
     assert faults(document, "study_list")
-    found = only_study(run, ADAM)
-    counts = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
-    assert [found[key] for key in ("study_name", "optimizer", "counts")] == [ADAM, "adam", counts]
-    assert found["axes"]["lr"] == found["axes"]["weight_decay"] == [2**-8, 2**-7, 2**-6]
 
 
-def only_study(run: Run, words: str = "") -> Any:
-    (found,) = json.loads(run("report", *words.split(), "--format", "json").out)["studies"]
-    return found
-
-
-def test_cap_is_stored_with_the_study_and_belongs_to_its_metric(run: Run, compared: Path) -> None:
-    assert only_study(run, ADAMW)["cap"] is None  # losses above a uniform guess count
+def test_stored_cap_and_direction_hold_unless_options_override_them(run: Run, compared: Path) -> None:
+    assert reported(run, ADAMW)["cap"] is None  # losses above a uniform guess count
     for cap in ("1.5", "2.5"):
-        again = run("grid", "--optimizer", "adamw", *TINY, "--cap", cap)
+        again = run("grid", *TINY, "--cap", cap)
         assert "9 of 9 lanes are in the store; nothing to train" in again.err
-        assert only_study(run)["cap"] == float(cap)
-    assert "cells at or above the cap of 2.5 are out" in " ".join(run("report", "--full").out.split())
-    assert only_study(run, "--metric val_error")["cap"] == 0.9
-    assert only_study(run, "--metric val_error --cap 0.5")["cap"] == 0.5
-
-
-def test_direction_options_override_the_stored_direction(run: Run) -> None:
+        assert reported(run)["cap"] == float(cap)
+    assert "cells at or above the cap of 2.5 are out" in " ".join(run("report --full").out.split())
+    assert reported(run, "--metric val_error")["cap"] == 0.9
+    assert reported(run, "--metric val_error --cap 0.5")["cap"] == 0.5
     with open_store(STORE, write=True) as store:
         for found in (mirrored(plain(study(bowl, "high"))), plain(study(bowl, "low"))):
             trials = [replace(t, metrics={**t.metrics, "val_acc": 1.0}) for t in found.trials]
             store.import_studies({found.name: (found.spec, trials)})
     for words, direction in (("high", "maximize"), ("low", "minimize"), ("high --minimize", "minimize")):
-        assert only_study(run, words)["direction"] == direction
-    assert run("report", "high", "low", "--minimize").code == 0
+        assert reported(run, words)["direction"] == direction
+    run("report high low --minimize", code=0)
     for words, part in (
         ("high low", "a higher val_loss is better in study 'high', a lower one in 'low'"),
         ("low --metric val_los", "unknown metric 'val_los'; did you mean val_loss"),
         ("low --metric val_acc", "add --maximize, or --minimize if lower is better"),
     ):
-        assert_refused(run("report", *words.split()), 2, part)
+        assert_refused(run(f"report {words}"), 2, part)
 
 
 def test_command_loads_only_the_libraries_it_needs(compared: Path) -> None:
-    for arguments, absent in (
-        (("convert", "-o", "adamw", "--lr", "1", "--wd", "1"), "torch numpy sqlalchemy optuna sklearn"),
-        (("report",), "torch optuna sklearn matplotlib jinja2 pandas"),
+    for words, absent in (
+        ("convert -o adamw --lr 1 --wd 1", "torch numpy sqlalchemy optuna sklearn"),
+        ("report", "torch optuna sklearn matplotlib jinja2 pandas"),
     ):
-        found = ended(process(*arguments, PYTHONPROFILEIMPORTTIME="1"))
+        found = conftest.ended(conftest.process(*words.split(), PYTHONPROFILEIMPORTTIME="1"))
         assert found.code == 0
         loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in found.err.splitlines()}
         assert "lrwd_sweep" in loaded
-        assert not loaded & set(absent.split()), arguments
+        assert not loaded & set(absent.split()), words

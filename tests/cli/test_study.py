@@ -14,7 +14,7 @@ from lrwd_sweep.cli import import_export
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
-from tests.cli.conftest import ADAM, ADAMW, STORE, Run, assert_refused
+from tests.cli.conftest import ADAM, ADAMW, STORE, Patch, Run, assert_refused, strict
 from tests.report.view.examples import HOSTILE
 from tests.store.imports import stubs
 from tests.store.sample import execute
@@ -26,28 +26,26 @@ ROWS: list[dict[str, Any]] = [
     for wd in (0.01, 0.1, 1.0)
     for seed in (0, 1)
 ]
-READ = ("-o", "adamw:lr-scaled", "--columns", "weight_decay=wd")
-WIDE = ("--metric", "loss", "--where", "width=64")
-IMPORT = ("study", "import", "runs.json", "--study-name", "x", *READ)
-ONE = ("study", "import", "runs.json", "--columns", "weight_decay=wd,value=loss", *WIDE[2:], "--study-name")
-
-
+OURS = "-o adamw:lr-scaled"
+IMPORT = f"study import runs.json {OURS} --columns weight_decay=wd --study-name x --metric loss"
+WIDE = f"{IMPORT} --where width=64"
+ONE = "study import runs.json --columns weight_decay=wd,value=loss --where width=64"
 CASES = Path(__file__).with_name("imports.txt")  # a title, a file, commands and what they print
 
-BAD: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("deep.json",), "deep.json cannot be read as json (RecursionError"),
-    (("no.db",), "no.db: No such file or directory"),
-    (("sqlite:///no.db",), "no.db: there is no such file"),
-    (("sqlite://",), "names no file; write sqlite:///FILE.db"),
-    (("nodb://user:secret@host/db",), "nodb://user:…@host/db"),
-    (("other.db",), "other.db is not a storage of Optuna: there is no table 'studies'"),
-    (("other.db", "--format", "mlflow"), "other.db is not a store of MLflow: there is no table"),
-    (("broken.db",), "broken.db cannot be read: no such table: study_directions; check the database"),
-    (("cut.db",), "cut.db cannot be read: "),
-    (("mlruns",), "meta.yaml cannot be read"),
-    (("runs", "--from", "{name}.csv:loss"), "latin.csv cannot be read"),
-    (("runs.json", "--from", "lr{lr}.csv:loss", "--format", "paths"), "runs.json is not a folder"),
-)
+BAD = {
+    "deep.json": "deep.json cannot be read as json (RecursionError",
+    "no.db": "no.db: No such file or directory",
+    "sqlite:///no.db": "no.db: there is no such file",
+    "sqlite://": "names no file; write sqlite:///FILE.db",
+    "nodb://user:secret@host/db": "nodb://user:…@host/db",
+    "other.db": "other.db is not a storage of Optuna: there is no table 'studies'",
+    "other.db --format mlflow": "other.db is not a store of MLflow: there is no table",
+    "broken.db": "broken.db cannot be read: no such table: study_directions; check the database",
+    "cut.db": "cut.db cannot be read: ",
+    "mlruns": "meta.yaml cannot be read",
+    "runs --from {name}.csv:loss": "latin.csv cannot be read",
+    "runs.json --from lr{lr}.csv:loss --format paths": "runs.json is not a folder",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -55,11 +53,14 @@ def _runs(tmp_path: Path, _empty_directory: None) -> None:
     (tmp_path / "runs.json").write_text(json.dumps(ROWS))
 
 
-def test_formats_of_the_help_are_those_that_are_read() -> None:
-    assert {*import_export.FORMATS} == READERS.keys()
-
-
 def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
+    said = "imported 18 lanes as x-width-{}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
+    found = run(f"{IMPORT} --by width --initial-loss 3 --steps 500")
+    assert found == (0, "", said.format(64) + said.format(128))
+    report = run("report --full").out
+    assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
+    assert_refused(run(f"{IMPORT} --by width"), 2, "study 'x-width-64' exists")
+    Path(STORE).unlink()
     for case in CASES.read_text(encoding="utf-8").strip().split("\n\n"):
         content, *commands = case.split("\n$ ")
         title, _, rows = content.partition("\n")
@@ -76,38 +77,23 @@ def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
             Path(STORE).unlink(missing_ok=True)
 
 
-def test_a_study_for_each_value_of_a_column(run: Run) -> None:
-    by_width = (*IMPORT, "--metric", "loss", "--by", "width")
-    found = run(*by_width, "--initial-loss", "3", "--steps", "500")
-    assert (found.code, found.out) == (0, "")
-    assert found.err == "".join(
-        f"imported 18 lanes as x-width-{width}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
-        for width in (64, 128)
-    )
-    report = run("report", "--full").out
-    assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
-    again = run(*by_width)
-    assert (again.code, again.err.count("\n"), "study 'x-width-64' exists" in again.err) == (2, 1, True)
-
-
-def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stubs.write(tmp_path)
+def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(run: Run, monkeypatch: Patch) -> None:
+    assert {*import_export.FORMATS} == READERS.keys()
+    stubs.write(Path.cwd())
     (table,) = re.findall(r"\| your sweep .*?\n\n", (FOLDER / "import.md").read_text(), flags=re.DOTALL)
     lines = re.findall(r"\| `(.*)` \|", table)
     assert len(lines) == 15
     for k, line in enumerate(lines):
-        direction = () if "optuna" in line or "journal" in line else ("--minimize",)
-        found = run("study", "import", *shlex.split(line), "--study-name", f"s{k}", *READ[:2], *direction)
-        assert (found.code, f"imported 3 lanes as s{k}" in found.err) == (0, True), (line, found.err)
-    several = ("runs.jsonl", "wandb.csv", "--metric", "val_loss", "--by", "file", "--study-name", "x")
-    assert run("study", "import", *several, *READ[:2]).err.count("imported 3 lanes as x-file-") == 2
-    options = ("study", "import", "optuna.db", "--study-name", "o", *READ[:2])
-    assert "choose one as --where study=one, or import a study of each with --by study" in run(*options).err
+        direction = "" if "optuna" in line or "journal" in line else "--minimize"
+        found = run(f"study import {line} --study-name s{k} {OURS} {direction}", code=0)
+        assert f"imported 3 lanes as s{k}" in found.err, (line, found.err)
+    several = f"study import runs.jsonl wandb.csv --metric val_loss --by file --study-name x {OURS}"
+    assert run(several).err.count("imported 3 lanes as x-file-") == 2
+    options = f"study import optuna.db --study-name o {OURS}"
+    assert "choose one as --where study=one, or import a study of each with --by study" in run(options).err
     monkeypatch.setattr(import_export, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nON\n"))
-    found = run(*options)
+    found = run(options)
     assert found.err.count("which study? [one/two] ") == 2
     assert "imported 3 lanes as o: 4 cells × 1 seed" in found.err
 
@@ -128,20 +114,16 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="latin-1")
-    named = ("--study-name", "x", "-o", "adam")
-    for arguments, text in BAD:
-        found = run("study", "import", *arguments, *named)
-        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), (arguments, found.err)
-        assert text in found.err, arguments
-        assert "secret" not in found.err
-    assert not (tmp_path / STORE).exists()
-    assert run(*IMPORT, *WIDE).code == 0
-    assert "study 'x' exists; delete it first (study delete)" in run(*IMPORT, *WIDE).err
-    found = run("study", "import", STORE, *named)
+    for words, text in BAD.items():
+        assert_refused(run(f"study import {words} --study-name x -o adam"), 2, text)
+    assert not Path(STORE).exists()
+    run(WIDE, code=0)
+    assert "study 'x' exists; delete it first (study delete)" in run(WIDE).err
+    found = run(f"study import {STORE} --study-name x -o adam")
     assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
 
 
-def test_every_export_is_read_back(run: Run, tmp_path: Path) -> None:
+def test_every_export_is_read_back(run: Run) -> None:
     rows = [dict(row) for row in ROWS if row["width"] == 64]
     rows[0] |= {"loss": None, "state": "diverged"}
     rows[1]["state"], rows[2]["state"] = "crashed", "running"
@@ -149,76 +131,63 @@ def test_every_export_is_read_back(run: Run, tmp_path: Path) -> None:
         row | {"opt": {"lr": row["opt"]["lr"] * 1.1**k, "wd": 0.3 + k}, "seed": 0}
         for k, row in enumerate(rows)
     ]
-    for name, sweep, metric, optimizer in (
-        ("a", rows, "f1", READ[:2]),
-        ("b", scattered, "value", ("-o", "Lion (ours)", "--decay-rule", "lr-scaled")),
+    for name, sweep, how in (
+        ("a", rows, f"{OURS} --metric f1"),
+        ("b", scattered, "-o 'Lion (ours)' --decay-rule lr-scaled --metric value"),
     ):
-        (tmp_path / "runs.json").write_text(json.dumps(sweep))
-        how = (*optimizer, "--metric", metric, "--maximize")
-        columns = ("--columns", "weight_decay=wd,value=loss", "--cap", "-7")
-        assert run(*IMPORT[:4], name, *columns, *how).code == 0, name
+        Path("runs.json").write_text(json.dumps(sweep))
+        columns, more = "--columns weight_decay=wd,value=loss", "--cap -7 --maximize"
+        run(f"study import runs.json --study-name {name} {columns} {more} {how}", code=0)
         for form in ("csv", "json", "wandb", "optuna"):
             back = f"{name}-{form}"
-            assert run("study", "export", name, "--format", form, "--output", f"{back}.out").code == 0, back
-            told = ("--cap", "-7", "--maximize") if form == "optuna" else ()
-            found = run("study", "import", f"{back}.out", "--study-name", back, *how[:-1], *told)
-            assert found.code == 0, (back, found.err)
+            run(f"study export {name} --format {form} --output {back}.out", code=0)
+            told = more if form == "optuna" else ""
+            run(f"study import {back}.out --study-name {back} {how} {told}", code=0)
             with open_store(STORE, write=False) as store:
                 assert store.trials(back) == store.trials(name), back
                 assert store.get_study(back).spec == store.get_study(name).spec, back
+    for options, part in (
+        ("--format optuna", "--output FILE.db"),
+        ("--output no/such/file.csv", "name a file that can be written"),
+        ("--format optuna --output no/such/file.db", "no/such"),
+    ):
+        assert_refused(run(f"study export a {options}"), 2, part)
 
 
-def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run(*ONE, "x", "-o", "adamw")
-    assert (found.code, found.out) == (2, "")
-    assert found.err == (
-        "lrwd-sweep: adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule "
-        "(adamw:independent)? add --decay-rule lr-scaled or --decay-rule independent\n"
-    )
-    assert run(*ONE, "x", "-o", "adamw", "--decay-rule", "lr-scaled").code == 0
-    assert "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)" in (report := run("report", "x").out)
-    assert run("study", "show", "x").out == report
-    shown = run("study", "show", "x", "--format", "json").out
-    assert json.loads(shown) == json.loads(run("report", "--format", "json").out)
+def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: Patch) -> None:
+    ask = "adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule (adamw:independent)?"
+    remedy = "add --decay-rule lr-scaled or --decay-rule independent"
+    adamw = f"{ONE} -o adamw --study-name"
+    assert run(f"{adamw} x") == (2, "", f"lrwd-sweep: {ask} {remedy}\n")
+    run(f"{adamw} x --decay-rule lr-scaled", code=0)
+    assert "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)" in (report := run("report x").out)
+    assert run("study show x").out == report
+    shown = run("study show x --format json").out
+    assert strict(shown) == strict(run("report --format json").out)
     monkeypatch.setattr(import_export, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
-    found = run(*ONE, "y", "-o", "adamw", "--metric", "acc")
-    assert found.code == 0
-    assert found.err.count("(adamw:independent)? [lr-scaled/independent] ") == 3
-    assert found.err.count("[higher/lower] ") == 1
+    found = run(f"{adamw} y --metric acc", code=0)
+    questions = ("(adamw:independent)? [lr-scaled/independent] ", "[higher/lower] ")
+    assert [*map(found.err.count, questions)] == [3, 1]
     assert "adamw:lr-scaled, higher acc is better" in found.err
-    assert run(*ONE, "z", "-o", "adamw", "--metric", "acc").code == 2  # the input has ended
+    run(f"{adamw} z --metric acc", code=2)  # the input has ended
 
 
 def test_hostile_names_are_shown_harmlessly(run: Run) -> None:
-    assert run(*ONE, HOSTILE, "-o", HOSTILE, "--decay-rule", "independent").code == 0
+    run(*ONE.split(), "--study-name", HOSTILE, "-o", HOSTILE, "--decay-rule", "independent", code=0)
     commands = [("study", "show", HOSTILE), ("study", "list"), ("study", "list", "--format", "json")]
     commands += [("report", HOSTILE, "--format", form) for form in ("table", "markdown", "json", "csv")]
     for command in [*commands, ("study", "export", HOSTILE), ("study", "delete", HOSTILE, "--yes")]:
-        found = run(*command)
-        assert found.code == 0
+        found = run(*command, code=0)
         assert not set("\x1b\x07\x9b\u202e") & set(found.out + found.err)
 
 
-def test_delete_asks_first_and_keeps_other_studies(
-    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = run("report", ADAMW).out
+def test_delete_asks_first_and_keeps_others(run: Run, compared: Path, monkeypatch: Patch) -> None:
+    expected = run(f"report {ADAMW}").out
     for answer, deleted, code in (("\n", False, 0), ("", False, 2), ("y\n", True, 0)):
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
-        found = run("study", "delete", ADAM)
-        assert (found.code, found.out) == (code, ""), answer
-        assert f"delete {ADAM} with 9 lanes? [y/N]" in found.err
-        assert (ADAM not in run("study", "list").out) is deleted, answer
-    assert run("report", ADAMW).out == expected
-    assert run("report", ADAM).code == 2
-
-
-def test_exports_that_cannot_be_written_are_refused(run: Run) -> None:
-    assert run(*ONE, "x", "-o", "adam").code == 0
-    for arguments, part in (
-        (("--format", "optuna"), "--output FILE.db"),
-        (("--output", "no/such/file.csv"), "name a file that can be written"),
-        (("--format", "optuna", "--output", "no/such/file.db"), "no/such"),
-    ):
-        assert_refused(run("study", "export", "x", *arguments), 2, part)
+        found = run(f"study delete {ADAM}", code=code)
+        assert (found.out, f"delete {ADAM} with 9 lanes? [y/N]" in found.err) == ("", True)
+        assert (ADAM not in run("study list").out) is deleted, answer
+    assert run(f"report {ADAMW}").out == expected
+    run(f"report {ADAM}", code=2)
