@@ -3,7 +3,6 @@
 import math
 import re
 from itertools import count
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -15,7 +14,7 @@ from lrwd_sweep.errors import HostError
 from lrwd_sweep.lab import bench
 from lrwd_sweep.lab.bench import ENGINE, Measurement, choose_contenders
 from lrwd_sweep.lab.verify import Check, Section, lone_runs, parity
-from lrwd_sweep.optim import Update, make_update
+from lrwd_sweep.optim import make_update
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Patch, Run, assert_holds, strict
 from tests.lab.bench import made_up
@@ -148,10 +147,8 @@ def test_sections_are_text_or_json_and_a_failed_check_exits_with_1(run: Run, mon
     assert all(check["passed"] for check in checks)
     assert checks[-1]["about"].keys() == {"theirs", "ours", "schedules"}
 
-    def broken(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
-        return make_update(*arguments, alpha=alpha, lam=1.01 * lam)
-
-    monkeypatch.setattr("lrwd_sweep.lab.verify.problem.make_update", broken)
+    name = "lrwd_sweep.lab.verify.problem.make_update"  # of which Proposition 3 and others make use
+    monkeypatch.setattr(name, lambda *of, alpha, lam: make_update(*of, alpha=alpha, lam=1.01 * lam))
     shown = run("verify --device cpu", code=1)
     assert re.fullmatch(r"lrwd-sweep: Proposition 3: .*more\).*\n", shown.err)
     assert "FAILED" in shown.out

@@ -46,9 +46,7 @@ def test_interval_of_a_mean_is_the_t_interval_and_that_of_a_rough_statistic_narr
         variance = np.mean([values[half].var(ddof=1) for half in groups or (slice(None),)])
         mean, half = values.mean(), t95(seeds - max(len(groups), 1)) * np.sqrt(variance / seeds)
         assert (found.value, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
-    resamples = Resamples.draw(
-        5, 1000
-    )  # of a rough statistic it is narrower than t of few seeds would make it
+    resamples = Resamples.draw(5, 1000)  # t of few seeds would make that of a rough statistic wider
     rough = np.random.default_rng(0).standard_normal(len(resamples.weights))
     deviation = np.sqrt(resamples.mass @ (rough[1:] - resamples.mass @ rough[1:]) ** 2)
     half = rough[0] - (resamples.estimate(rough, "").low or 0)

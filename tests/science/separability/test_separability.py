@@ -205,12 +205,9 @@ SMALL = SHAPES.flatmap(lambda shape: arrays(np.float64, shape, elements=FEW_VALU
 
 
 @given(SMALL, st.booleans(), st.sampled_from([None, 1.0]), st.sampled_from([0.1, 0.5, 1.0]))
-def test_whatever_the_surface_the_answer_is_finite_or_has_a_reason(
-    y: Float, baseline: bool, cap: float | None, quantile: float
-) -> None:
-    column = np.full((y.shape[0], y.shape[2]), 0.2) if baseline else None
-    one = surface(y, cap=cap, baseline=column)
-    found = analyse(one, basin_quantile=quantile, resamples=50, initial=0.7)
+def test_every_answer_is_finite_or_has_a_reason(y: Float, zero: bool, cap: float | None, part: float) -> None:
+    one = surface(y, cap=cap, baseline=np.full((y.shape[0], y.shape[2]), 0.2) if zero else None)
+    found = analyse(one, basin_quantile=part, resamples=50, initial=0.7)
     assert all(map(isfinite, every(float, found)))
     for estimate in every(Estimate, found):
         assert (estimate.low is None) == (estimate.high is None)

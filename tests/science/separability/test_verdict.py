@@ -99,11 +99,9 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
     assert found.noise_test is not None
     assert found.reason.startswith(f"λ has no measurable effect within rows: {found.noise_test.text}")
     assert "allows more than one verdict" not in found.reason
-    for f, r, text in (
-        (0.912, 1.02, "0.91, of ranks 1.02, 1.45"),
-        (1.02, 1.4544, "1.020, of ranks 1.454, 1.455"),
-    ):
-        assert rules.NoiseTest(f, r, (110, 220), 1.4548).text == f"F(110, 220) = {text} needed"
+    for f, r, shown, ranks in (0.912, 1.02, "0.91", "1.02, 1.45"), (1.02, 1.4544, "1.020", "1.454, 1.455"):
+        text = f"F(110, 220) = {shown}, of ranks {ranks} needed"
+        assert rules.NoiseTest(f, r, (110, 220), 1.4548).text == text
 
 
 def test_levels_of_rows_and_an_unstable_row_do_not_hide_what_decay_does() -> None:
