@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from lrwd_sweep.cli import app
 from tests.cli.conftest import ADAM, ADAMW, TINY, Run, ended, process
-from tests.report.view.test_consoles import Terminal
+from tests.report.view.test_terminal import Terminal
 
 OUTPUTS = [
     *(("--help",), ("report",), ("report", "--format", "markdown"), ("report", "--format", "json")),

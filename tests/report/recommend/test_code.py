@@ -1,7 +1,5 @@
 """Pasted lines are the cell: the same numbers and the same steps, or no line."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import importlib

@@ -1,7 +1,5 @@
 """A printed command trains the study that it was printed for."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hypothesis import given

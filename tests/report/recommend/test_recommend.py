@@ -1,7 +1,5 @@
 """The recommended cells are the best and the most forgiving; next steps have commands that train them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

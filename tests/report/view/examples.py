@@ -4,10 +4,12 @@ import io
 import unicodedata
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.tiles import Rgb, luminance
@@ -19,8 +21,14 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests import studies
 
+T = TypeVar("T")
 EPOCHS = 10
 HOSTILE = "\x1b]0;gone\x07[/x] |`<script>\n\u202e=cmd() @all \x9b31m"
+
+
+def known(value: T | None) -> T:
+    assert value is not None
+    return value
 
 
 def surface(
@@ -73,6 +81,11 @@ def study(
     return result(name, spec, "2025-01-01T00:00:00Z", trials)
 
 
+def having(**found: Any) -> Result:
+    """Return the bowl of `tests.studies`, of which some numbers are given."""
+    return replace(studies.study(), separability=replace(studies.study().separability, **found))
+
+
 def labelled(name: str = HOSTILE) -> Result:
     """Return an imported study whose name and optimizer are `name`."""
     return study(name, Optimizer(None, DecayRule.COUPLED, name), kind=Kind.IMPORT)
@@ -117,13 +130,17 @@ def harmful(text: str) -> set[str]:
 
 
 def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: Any) -> str:
-    """Return what a console of this width prints, off a terminal unless `options` force one."""
+    """Return what a console of this width prints, off a terminal unless `options` force one; it has to fit.
+
+    Lines end where their text ends.
+    """
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     plain: dict[str, Any] = dict.fromkeys(("highlight", "markup", "emoji"), False)
     Console(file=stream, width=width, _environ={}, **plain, **options).print(what)
-    stream.flush()
-    assert isinstance(stream.buffer, io.BytesIO)
-    return stream.buffer.getvalue().decode(encoding)
+    stream.seek(0)
+    lines = stream.read().split("\n")
+    assert max(cell_len(Text.from_ansi(line).plain) for line in lines) <= width, lines
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
 def contrast(one: Rgb, other: Rgb) -> float:
