@@ -12,9 +12,8 @@ import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.mathtext import MathTextParser
-from rich.cells import cell_len
 
-from lrwd_sweep.errors import HostError, LrwdError, NothingToReport, UsageError
+from lrwd_sweep.errors import HostError, NothingToReport
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.scaled import Scaled
 from lrwd_sweep.report.view.html_page import scaled_html
@@ -29,6 +28,7 @@ from lrwd_sweep.spec.over import Over
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests import studies
+from tests.refusal import assert_raises
 from tests.report.view.examples import HOSTILE, drawn, labelled, lost, study
 from tests.report.view.test_tables import based
 
@@ -40,19 +40,14 @@ def saved(results: list[Result], path: Path) -> bytes:
 
 def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
     results = [study("a", "adam")]
-    for form, magic, date in (
-        ("svg", b"<?xml", b"dc:date"), ("pdf", b"%PDF-", b"CreationDate"), ("png", b"\x89PNG", b"tIME"),
-    ):  # fmt: skip
+    formats = ("svg", b"<?xml", b"dc:date"), ("pdf", b"%PDF-", b"CreationDate"), ("png", b"\x89PNG", b"tIME")
+    for form, magic, date in formats:
         before = matplotlib.rcParams.copy()
         first = saved(results, tmp_path / f"one.{form}")
         assert matplotlib.rcParams.copy() == before, form
-        assert first.startswith(magic)
-        assert date not in first
-        matplotlib.rcParams["lines.linewidth"] = 9  # a style of the user
-        try:
+        assert (first.startswith(magic), date in first) == (True, False), form
+        with matplotlib.rc_context({"lines.linewidth": 9}):  # a style of the user
             assert saved(results, tmp_path / f"two.{form.upper()}") == first, form
-        finally:
-            matplotlib.rcdefaults()
     content = (tmp_path / "one.pdf").read_bytes()
     assert (b"/FontFile2" in content, b"/Type3" in content) == (True, False)  # fonts are embedded as TrueType
 
@@ -70,24 +65,20 @@ def test_panels_share_scale_and_width_and_mark_their_cells() -> None:
     panels = [axes for axes in figure.axes if axes.get_xlabel()]
     limits = [m.get_clim() for axes in panels for m in axes.collections if isinstance(m, QuadMesh)]
     assert (figure.get_size_inches()[0], len(limits), len(set(limits))) == (7.0, 3, 1)
-    assert [axes.get_xlabel() for axes in panels[1:]] == [
-        r"weight decay $\lambda $ (independent)",
-        r"weight decay $\lambda_{norm}$ (independent)",
-    ]
+    names = [rf"weight decay $\lambda{sub}$ (independent)" for sub in (" ", "_{norm}")]
+    assert [axes.get_xlabel() for axes in panels[1:]] == names
 
 
 def test_formulas_are_mathematics_and_ticks_powers_of_two_or_ten_or_the_values() -> None:
-    cases: list[tuple[list[float], list[str]]] = [
+    for values, labels in (
         ([0.25, 0.5, 1.0], ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
         ([0.001, 0.003, 0.01, 0.03, 0.1], ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
         ([0.0, 0.02, 0.05], ["0", "0.02", "0.05"]),
-    ]
-    for values, labels in cases:
+    ):
         assert LogAxis.of(np.array(values)).ticks()[1] == labels
     axis = LogAxis.of(np.array([1.0, 2.0, 8.0]))
     assert (*axis.places, *axis.edges) == pytest.approx((0, 1, 3, -0.5, 0.5, 2, 4))
-    places, _ = LogAxis.of(np.array([2.0**k for k in range(40)])).ticks(8)
-    assert places == pytest.approx(range(0, 40, 5))
+    assert LogAxis.of(2.0 ** np.arange(40)).ticks(8)[0] == pytest.approx(range(0, 40, 5))
     for name in optimizer_names():
         written = mathematics(Optimizer.parse(name).formula)
         assert written.isascii(), name
@@ -104,18 +95,13 @@ def test_odd_studies_are_drawn_and_others_refused(tmp_path: Path, monkeypatch: p
         assert part in saved(results, tmp_path / "figure.svg"), part
     found = study()
     trials = [replace(t, metrics={"val_loss": 0.1, "val_error": 0.1}) for t in found.trials]
-    other = result("b", replace(found.spec, metric="val_error"), "", trials)
-    cases: list[tuple[list[Result], str, type[LrwdError], str]] = [
-        ([found], "figure.gif", UsageError, r"known: \.svg, \.pdf, \.png"),
-        ([], "figure.pdf", NothingToReport, "study list"),
-        ([found, other], "figure.pdf", UsageError, "choose one with metric"),
-    ]
-    for results, name, kind, fault in cases:
-        with pytest.raises(kind, match=fault):
-            save_figure(results, tmp_path / name)
+    other, path = result("b", replace(found.spec, metric="val_error"), "", trials), tmp_path / "a.pdf"
+    known = r"known: \.svg, \.pdf, \.png"
+    assert_raises(known, save_figure, [found], tmp_path / "figure.gif")
+    assert_raises("study list", save_figure, [], path, error=NothingToReport)
+    assert_raises("choose one with metric", save_figure, [found, other], path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(HostError, match=r"pip install 'lrwd-sweep\[figures\]'"):
-        save_figure([found], tmp_path / "figure.pdf")
+    assert_raises(r"pip install 'lrwd-sweep\[figures\]'", save_figure, [found], path, error=HostError)
     assert {path.name for path in tmp_path.iterdir()} == {"figure.svg"}
 
 
@@ -170,10 +156,9 @@ def test_html_figure_and_terminal_draw_every_case(tmp_path: Path) -> None:
         found = [classes.count(name) for name in ("value", "edge", "fitted", "interval")]
         assert found == [values, edges, fitted, intervals], case
         shown = drawn(ScaledReport(scaled), 60)
-        assert max(map(cell_len, shown.splitlines())) <= 60, case
         assert ("on the edge of its axis at 15" in shown) == bool(edges), case
     laws = [axes for axes in draw_scaled(scaled).axes if axes.get_xscale() == "log"]
     bars = [c for axes in laws for c in axes.containers if isinstance(c, ErrorbarContainer)]
     assert sum(len(np.asarray(bar[0].get_xdata())) for bar in bars) == values + edges
-    save_scaled_figure(scaled, tmp_path / "a.svg")
-    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    save_scaled_figure(scaled, path := tmp_path / "a.svg")
+    assert path.read_text().startswith("<?xml")
