@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,11 @@ from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.over import Over
-from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import Task
 from tests import studies
 from tests.refusal import assert_raises
 from tests.report.view.examples import HOSTILE, drawn, labelled, lost, study
 from tests.report.view.test_tables import based
+from tests.specs import spec
 
 
 def saved(results: list[Result], path: Path) -> bytes:
@@ -96,8 +96,7 @@ def test_odd_studies_are_drawn_and_others_refused(tmp_path: Path, monkeypatch: p
     found = study()
     trials = [replace(t, metrics={"val_loss": 0.1, "val_error": 0.1}) for t in found.trials]
     other, path = result("b", replace(found.spec, metric="val_error"), "", trials), tmp_path / "a.pdf"
-    known = r"known: \.svg, \.pdf, \.png"
-    assert_raises(known, save_figure, [found], tmp_path / "figure.gif")
+    assert_raises(r"known: \.svg, \.pdf, \.png", save_figure, [found], path.with_suffix(".gif"))
     assert_raises("study list", save_figure, [], path, error=NothingToReport)
     assert_raises("choose one with metric", save_figure, [found, other], path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -112,16 +111,14 @@ def bowls(over: str = "epochs=15,60,240", name: str = "adamw", seeds: int = 3, a
     """Return bowls whose best λ is 2^at at the smallest scale, and falls with its root."""
     scale, results = Over.parse(over), []
     for value in scale.values:
-        field: dict[str, Any] = {scale.axis.replace("-", "_"): int(value)}
-        task = Task() if scale.axis == "width" else Task(**field)
+        fields = {"seeds": tuple(range(seeds)), scale.axis.replace("-", "_"): int(value)}
         best, trials = at - 0.5 * np.log2(value / scale.values[0]), []
-        for cell in LATTICE.cells():
+        for cell, seed in product(LATTICE.cells(), range(seeds)):
             a, lam = np.log2([cell.lr, cell.weight_decay])
-            for seed in range(seeds):
-                loss = 0.3 + 0.02 * (a + 6) ** 2 + 0.02 * (lam - best + 0.1 * seed) ** 2
-                trials.append(Trial(cell, seed, Status.COMPLETE, {"val_loss": float(loss)}))
-        spec = StudySpec(Kind.GRID, Optimizer.parse(name), LATTICE, tuple(range(seeds)), "val_loss", task)
-        results.append(result(f"study {value:g}", spec, "", trials))
+            loss = 0.3 + 0.02 * (a + 6) ** 2 + 0.02 * (lam - best + 0.1 * seed) ** 2
+            trials.append(Trial(cell, seed, Status.COMPLETE, {"val_loss": float(loss)}))
+        trained = spec(optimizer=name, lattice=LATTICE, **fields)
+        results.append(result(f"study {value:g}", trained, "", trials))
     return Scaled.of(scale, results)
 
 
