@@ -14,14 +14,12 @@ from rich.console import Console
 from lrwd_sweep.report.view import consoles, live
 from lrwd_sweep.report.view.live import Progress
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import Task
+from tests.specs import spec
 
 EPOCHS = 10
-MARKS = "★○┃│"
 
 
 @pytest.fixture(name="clock", autouse=True)
@@ -34,25 +32,23 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def study(name: str, rows: int = 3, columns: int = 3, seeds: int = 2, kind: Kind = Kind.GRID) -> StudySpec:
-    axes = (tuple(2.0 ** -(k + 1) for k in range(count)) for count in (rows, columns))
-    optimizer, task = Optimizer.parse(name), Task(epochs=EPOCHS)
-    return StudySpec(kind, optimizer, Lattice(*axes), tuple(range(seeds)), "val_loss", task)
+    lattice = Lattice(*(tuple(2.0 ** -(k + 1) for k in range(count)) for count in (rows, columns)))
+    return spec(optimizer=name, epochs=EPOCHS, kind=kind, lattice=lattice, seeds=tuple(range(seeds)))
 
 
 def watched(
     *specs: StudySpec, size: tuple[int, int] = (120, 30), terminal: bool = False, **options: Any
 ) -> Progress:
     """Return the progress of the studies, named by their optimizers, on a console of that size."""
-    console = Console(
-        file=io.StringIO(), width=size[0], height=size[1], force_terminal=terminal, _environ={},
-        color_system="256" if terminal else None, highlight=False,
-    )  # fmt: skip
-    return Progress(console, {spec.title: spec for spec in specs}, **options)
+    stream: dict[str, Any] = {"file": io.StringIO(), "_environ": {}, "force_terminal": terminal}
+    colours: Any = "256" if terminal else None
+    console = Console(width=size[0], height=size[1], color_system=colours, highlight=False, **stream)
+    return Progress(console, {each.title: each for each in specs}, **options)
 
 
-def packs_of(spec: StudySpec) -> list[Pack]:
+def packs_of(study: StudySpec) -> list[Pack]:
     """Return a pack for each seed."""
-    return [Pack(tuple(spec.lattice.cells()), seed) for seed in spec.seeds]
+    return [Pack(tuple(study.lattice.cells()), seed) for seed in study.seeds]
 
 
 def epoch(pack: Pack, number: int, value: float = 0.5) -> EpochDone:
@@ -61,10 +57,8 @@ def epoch(pack: Pack, number: int, value: float = 0.5) -> EpochDone:
 
 def done(pack: Pack) -> PackDone:
     """Return results that differ a little, so that one is the best."""
-    losses = {cell: 0.25 + k / 1e3 for k, cell in enumerate(pack.cells)}
-    return PackDone(
-        pack, [Trial(c, pack.seed, Status.COMPLETE, {"val_loss": loss}) for c, loss in losses.items()]
-    )
+    losses = {cell: {"val_loss": 0.25 + k / 1e3} for k, cell in enumerate(pack.cells)}
+    return PackDone(pack, [Trial(c, pack.seed, Status.COMPLETE, loss) for c, loss in losses.items()])
 
 
 def written(progress: Progress) -> str:
@@ -82,14 +76,11 @@ def text(progress: Progress) -> str:
     return picture(progress)[0].lstrip("━╸╺ ")
 
 
-def test_pipe_gets_a_line_every_thirty_seconds_and_one_at_the_end_of_each_study(
-    clock: Any,
-) -> None:
-    adam, adamw = study("adam"), study("adamw")
-    progress = watched(adam, adamw)
-    with progress:
-        for spec in (adam, adamw):
-            course, packs = progress.of(spec.title), packs_of(spec)
+def test_pipe_gets_a_line_every_thirty_seconds_and_one_at_the_end_of_each_study(clock: Any) -> None:
+    both = [study("adam"), study("adamw")]
+    with watched(*both) as progress:
+        for each in both:
+            course, packs = progress.of(each.title), packs_of(each)
             course.begin(packs)
             for pack in packs:
                 for number in range(1, EPOCHS + 1):
@@ -107,8 +98,7 @@ def test_pipe_gets_a_line_every_thirty_seconds_and_one_at_the_end_of_each_study(
 
 
 def test_a_compilation_before_the_first_epoch_does_not_count_for_the_time_left(clock: Any) -> None:
-    spec = study("adam")
-    progress, (first, second) = watched(spec), packs_of(spec)
+    progress, (first, second) = watched(study("adam")), packs_of(study("adam"))
     progress.of("adam").begin([first, second])
     assert text(progress) == "0 of 18 runs · adam, first epoch"
     for number in range(1, EPOCHS + 1):
@@ -151,8 +141,8 @@ def test_search_counts_the_points_that_it_has_yet_to_propose() -> None:
 def test_terminal_keeps_only_the_last_line_and_the_cursor(
     clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = study("adam", seeds=1)
-    progress, (pack,) = watched(spec, terminal=True), packs_of(spec)
+    adam = study("adam", seeds=1)
+    progress, (pack,) = watched(adam, terminal=True), packs_of(adam)
     monkeypatch.setattr(consoles, "_shared", [progress.console])
     with progress:
         assert "0 of 9 runs · starting" in written(progress)  # before torch is loaded
@@ -170,9 +160,8 @@ def test_terminal_keeps_only_the_last_line_and_the_cursor(
             assert len(written(progress)) > before
         progress.of("adam").happened(done(pack))
     _, erased, rest = written(progress).rpartition("\x1b[2K")  # the last line erased is the picture's
-    assert erased
-    assert rest.strip() == "trained 9 runs in 0:02, 270 lane-steps/s"
-    progress = watched(spec, terminal=True)
+    assert (bool(erased), rest.strip()) == (True, "trained 9 runs in 0:02, 270 lane-steps/s")
+    progress = watched(adam, terminal=True)
     with pytest.raises(KeyboardInterrupt), progress:
         raise KeyboardInterrupt
     assert written(progress).rindex("\x1b[?25h") > written(progress).rindex("\x1b[?25l")  # the cursor
@@ -189,29 +178,21 @@ def test_a_terminal_that_became_narrower_is_erased_where_it_wrapped() -> None:
     assert (erased, wrapped > 0) == (rows - 1 + wrapped, True)  # the cursor is on the last line
 
 
-SIZES = (  # of the terminal, and how many of 1, 2 and 4 lattices of 11×11 it shows
-    ((120, 40), (1, 2, 4)),
-    ((60, 20), (1, 2, 1)),
-    ((40, 10), (1, 1, 1)),
-)
-
-
 def test_picture_fits_the_terminal_and_shows_every_lattice_that_it_has_room_for() -> None:
-    titles = ["adam", "adamw", "sgd", "sgdw"]
-    for size, counts in SIZES:
-        for names, count in zip((titles[:1], titles[:2], titles), counts, strict=True):
-            specs = [study(name, 11, 11) for name in names]
-            progress, (first, second) = watched(*specs, size=size), packs_of(specs[0])
+    specs = [study(name, 11, 11) for name in ("adam", "adamw", "sgd", "sgdw")]
+    for size, *counts in (((120, 40), 1, 2, 4), ((60, 20), 1, 2, 1), ((40, 10), 1, 1, 1)):
+        for several, count in zip((specs[:1], specs[:2], specs), counts, strict=True):
+            progress, (first, second) = watched(*several, size=size), packs_of(specs[0])
             for event in (None, epoch(first, 1), done(first), done(second)):
                 if event is not None:
                     progress.of("adam").happened(event)
-                lines, case = picture(progress), (size, names, event)
+                lines, case = picture(progress), (size, len(several), event)
                 assert len(lines) < size[1], case  # one is the cursor's
                 assert max(map(cell_len, lines)) <= size[0], case
-                assert sum(name in " ".join(lines[1:]).split() for name in names) == count, case
-    spec = study("adam", 12, 12)
-    progress, heights = watched(spec, size=(100, 18)), []
-    for pack in packs_of(spec):  # in the end no seed is missing: the legend is shorter
+                assert sum(each.title in " ".join(lines[1:]).split() for each in several) == count, case
+    large = study("adam", 12, 12)
+    progress, heights = watched(large, size=(100, 18)), []
+    for pack in packs_of(large):  # in the end no seed is missing: the legend is shorter
         progress.of("adam").happened(done(pack))
         heights.append(len(picture(progress)))
     assert heights[0] == heights[1] <= 17, "a smaller picture is kept once it was needed"
@@ -240,8 +221,8 @@ def test_lattice_fills_as_runs_finish_and_has_no_marks_before_it_is_whole() -> N
     course.happened(epoch(second, 9, 0.75))
     assert counts("·", ".25") == [14, 4]  # finished runs only
     course.happened(done(rest))
-    assert "some seeds are missing" in "\n".join(picture(progress))
-    assert not set(MARKS) & set("\n".join(picture(progress)))
+    shown = "\n".join(picture(progress))
+    assert ("some seeds are missing" in shown, set("★○┃│") & set(shown)) == (True, set())
     course.happened(done(second))
     assert min(counts("★", "┃", "·")) > 0  # adamw's is empty
     curves = {"val_loss": (0.25,)}
@@ -253,13 +234,12 @@ def test_a_line_that_cannot_be_written_ends_training(clock: Any, monkeypatch: py
     def refuse(*_: object, **__: object) -> None:
         raise BrokenPipeError
 
-    spec = study("adam")
-    progress = watched(spec)
+    progress, packs = watched(study("adam")), packs_of(study("adam"))
     monkeypatch.setattr(progress.console, "print", refuse)
     clock.now += 40
     monkeypatch.setattr(live, "SECONDS_BETWEEN_PICTURES", 0)
     progress.clock.start()
     progress.clock.join()  # the thread has written its line, or tried to
-    progress.of("adam").begin(packs_of(spec))
+    progress.of("adam").begin(packs)
     with pytest.raises(BrokenPipeError):
-        progress.of("adam").happened(epoch(packs_of(spec)[0], 1))
+        progress.of("adam").happened(epoch(packs[0], 1))
