@@ -40,7 +40,7 @@ def swept(
     def height(a: float, b: float) -> float:
         return 0.1 + 0.002 * a**2 + 0.01 * (b + shift - slope * a + bow * (1 - (a / 5) ** 2)) ** 2
 
-    given = {"seeds": 5, "lattice": lattice, "optimizer": name, "noise": 0.002} | options
+    given: dict[str, Any] = {"seeds": 5, "lattice": lattice, "optimizer": name, "noise": 0.002} | options
     return replace(study(height, None, stream=given["seeds"], **given), storage="/tmp/x.db")
 
 
