@@ -16,10 +16,8 @@ from lrwd_sweep.errors import HostError
 from lrwd_sweep.report.gates import GateOutcome, MaxAbsSlope, MaxBest, MinSeeds, NoEdge, Require
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.ci import gate_value
+from lrwd_sweep.report.view import ci, lane_table, tables
 from lrwd_sweep.report.view.document import document, dumps
-from lrwd_sweep.report.view.lane_table import csv_table, curve_frame, lane_frame
-from lrwd_sweep.report.view.tables import separability_rows, task_text, title
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.separability import Contrast, Estimate, LrSensitivity, SequentialRegret, Verdict
@@ -38,16 +36,16 @@ def test_task_text_describes_only_deviations_from_the_defaults() -> None:
         (spec(optimizer="sgd", momentum=0.5, nesterov=True), "momentum 0.5, Nesterov's momentum"),
         (spec(precision="bfloat16"), "computed in bfloat16"),
     ):
-        assert f"; {words}; " in task_text(result("a", one, "", [])), words
+        assert f"; {words}; " in tables.task_text(result("a", one, "", [])), words
     usual = "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 0 of 4 runs; 4 missing"
-    assert task_text(result("a", spec(optimizer="rmsprop", seeds=(0,)), "", [])) == usual
+    assert tables.task_text(result("a", spec(optimizer="rmsprop", seeds=(0,)), "", [])) == usual
     specs = [spec(optimizer="adam"), spec(optimizer="adam", schedule=Schedule.STEP), spec()]
     results = [result(f"study {k}", one, "", []) for k, one in enumerate(specs)]
-    assert [title(found, results) for found in results] == ["adam, cosine", "adam, step", "adamw"]
+    assert [tables.title(found, results) for found in results] == ["adam, cosine", "adam, step", "adamw"]
 
 
 def rows(*results: Result) -> dict[str, list[str]]:
-    return {label.strip(): entries for label, *entries in separability_rows(results)}
+    return {label.strip(): entries for label, *entries in tables.separability_rows(results)}
 
 
 def test_rows_hold_what_the_analysis_found() -> None:
@@ -94,7 +92,7 @@ def test_rows_hold_what_the_analysis_found() -> None:
     assert not any("undetermined: " in entry for entries in rows(lost()).values() for entry in entries)
     scored = ["in sample: no interval below 3 seeds", "on the other seeds"]
     assert rows(small(seeds=2), small())["scored"] == scored
-    assert gate_value(GateOutcome("max-best", "a", 0.15000000001, 0.15, passed=False)) == "0.15000000001"
+    assert ci.gate_value(GateOutcome("max-best", "a", 0.15000000001, 0.15, passed=False)) == "0.15000000001"
     for share, text in (
         (Estimate(-0.02, -2.21, 2.17), "0.00 [0.00, 1.00]"),
         (Estimate(1.4, reason="one seed"), "1.00 (one seed)"),
@@ -184,28 +182,28 @@ COMPLETE = Trial(Cell(0.1, 0.001), 1, Status.COMPLETE, {"b": 3.0, "a": 1.0}, CUR
 
 
 def test_frames_have_a_row_per_lane_or_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = lane_frame({"one": [DIVERGED, COMPLETE]}, "b")
+    frame = lane_table.lane_frame({"one": [DIVERGED, COMPLETE]}, "b")
     assert list(frame) == ["lr", "weight_decay", "seed", "status", "detail", "b", "a"]
     assert frame.iloc[0].tolist() == [0.1, 0.001, 1, "complete", "", 3.0, 1.0]
     assert frame[["a", "b"]].iloc[1].isna().all()
-    frame = curve_frame({"one": [COMPLETE, replace(DIVERGED, curves={"c": (7.0, NAN)})]})
+    frame = lane_table.curve_frame({"one": [COMPLETE, replace(DIVERGED, curves={"c": (7.0, NAN)})]})
     assert list(frame) == ["lr", "weight_decay", "seed", "epoch", "a", "b", "c"]
     assert frame["epoch"].tolist() == [1, 2, 1, 2]
     np.testing.assert_array_equal(frame[["a", "c"]], [[1, NAN], [0.5, NAN], [NAN, 7], [NAN, NAN]])
     both = {"one": [COMPLETE], HOSTILE: [DIVERGED]}
-    for frame in (lane_frame(both, "a"), curve_frame(both)):
+    for frame in (lane_table.lane_frame(both, "a"), lane_table.curve_frame(both)):
         assert next(iter(frame)) == "study"
         assert frame["study"].unique().tolist() == ["one", HOSTILE]
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(HostError, match=r"pip install 'lrwd-sweep\[pandas\]'"):
-        lane_frame({"one": [COMPLETE]}, "a")
+        lane_table.lane_frame({"one": [COMPLETE]}, "a")
 
 
 def test_csv_keeps_every_bit_and_has_no_row_for_missing_lanes() -> None:
     found, zero = small(), small().trials[40].metrics["val_loss"]  # becomes a value of exactly 0.0
     shifted = [replace(t, metrics={m: v - zero for m, v in t.metrics.items()}) for t in found.trials]
     for each in (found, labelled("it"), result("zero", found.spec, "", shifted)):
-        rows = list(csv.DictReader(io.StringIO(csv_table([each]))))
+        rows = list(csv.DictReader(io.StringIO(lane_table.csv_table([each]))))
         gone = [row for row in rows if row["status"] == "missing"]  # an import cannot be finished
         assert len(gone) == (each.spec.task is None)
         rows = rows[: len(rows) - len(gone)]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,11 +23,8 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import Recommendations, recommendations
 from lrwd_sweep.report.recommend.command import Advice
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.report.view.ci import code_block, markdown
-from lrwd_sweep.report.view.consoles import console_on, logged, replaced, write_file
+from lrwd_sweep.report.view import ci, consoles, tables, terminal
 from lrwd_sweep.report.view.preset_page import PresetList, PresetPage, SchedulePlot, caption, duration
-from lrwd_sweep.report.view.tables import new_lines, snippet
-from lrwd_sweep.report.view.terminal import Recipes, python_lines, shell_lines
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import MomentumForm, optimizer_names
 from lrwd_sweep.science.schedule import Schedule, Timetable
@@ -37,15 +35,13 @@ from tests.report.view.examples import HOSTILE, drawn, harmful, study
 from tests.spec.test_preset import studies, task
 
 WIDTHS = [50, 80, 120]
-TASKS = [
-    Task(),
-    Task(schedule=Schedule.FIXED, momentum=0.5, nesterov=True, decay_all=False),
-    Task(schedule=Schedule.RESTARTS, momentum_form=MomentumForm.TORCH, decay_all=False, beta1=0.85),
-]
+USUAL = Task()
+FIXED = Task(schedule=Schedule.FIXED, momentum=0.5, nesterov=True, decay_all=False)
+TORCH = Task(schedule=Schedule.RESTARTS, momentum_form=MomentumForm.TORCH, decay_all=False, beta1=0.85)
 
 
 @cache
-def complete(optimizer: str, task: Task = TASKS[0], name: str = "study", *, digits: bool = False) -> Result:
+def complete(optimizer: str, task: Task = USUAL, name: str = "study", *, digits: bool = False) -> Result:
     """Return a study with its best cell in a corner, or at rates and decays that take all their digits."""
     axis = tuple(1.23456789012e-5 * 3**k if digits else 2.0 ** (k - 9) for k in range(5))
     spec = replace(study(name, optimizer).spec, task=task, lattice=Lattice(axis, axis))
@@ -56,35 +52,35 @@ def complete(optimizer: str, task: Task = TASKS[0], name: str = "study", *, digi
     return result(name, spec, "", trials)
 
 
-def recipes(found: Result, width: int = 80, encoding: str = "utf-8") -> str:
-    return drawn(Recipes("it", found, recommendations(found)), width, encoding)
+def recipes(found: Result, *given: Any) -> str:
+    return drawn(terminal.Recipes("it", found, recommendations(found)), *given)
 
 
 def test_recipes_are_python_fit_every_width_and_repeat_nothing() -> None:
-    for k, (name, trained) in enumerate(product(optimizer_names(), TASKS)):
+    for k, (name, trained) in enumerate(product(optimizer_names(), (USUAL, FIXED, TORCH))):
         found, case = complete(name + ("", ":normalized")[k % 2], trained, digits=True), (name, trained)
-        text = snippet(found, recommendations(found))
+        text = tables.snippet(found, recommendations(found))
         assert ("\n\n" in text, len(ast.parse(text).body) >= 2) == (False, True), case
         for cell, width in product(recommendations(found).cells, WIDTHS):
             for line in cell.lines:
-                folded = textwrap.dedent("\n".join(python_lines(line.code, width - 3, "   ")))
+                folded = textwrap.dedent("\n".join(terminal.python_lines(line.code, width - 3, "   ")))
                 assert ast.dump(ast.parse(folded)) == ast.dump(ast.parse(line.code)), case
                 if width >= 80 or "\n" not in line.code:
-                    most = max(width, 80) if "\n" in line.code or trained is not TASKS[0] else width
+                    most = max(width, 80) if "\n" in line.code or trained is not USUAL else width
                     assert max(map(len, folded.splitlines()), default=0) <= most, (case, width)
     for name, width in product(optimizer_names(), WIDTHS):
         recipes(complete(name), width)  # fit the width
     text = recipes(complete("sgd"), 200, "ascii")
     assert "\\u" not in text
     assert "m <- beta1*m + eta*alpha*(g + lambda'*theta) ; theta <- theta - m" in text
-    found = complete("adamw", TASKS[1], digits=True)
+    found = complete("adamw", FIXED, digits=True)
     given, text = recommendations(found), recipes(found)
-    assert snippet(found, given).count("weights = ") == text.count("weights = ") == 1
+    assert tables.snippet(found, given).count("weights = ") == text.count("weights = ") == 1
     assert text.count("AdamW(params") == 3  # two of the first cell, and the second's own
-    first, second = new_lines(recommendations(complete("sgd")).cells)
-    assert [any(line.remark for line in lines) for lines in (first, second)] == [True, False]
+    cells = tables.new_lines(recommendations(complete("sgd")).cells)
+    assert [any(line.remark for line in lines) for lines in cells] == [True, False]
     nothing = Recommendations((), "no cell counts", (Advice("lower it"),))
-    lines = [line.strip() for line in drawn(Recipes("it", study(), nothing)).splitlines()]
+    lines = [line.strip() for line in drawn(terminal.Recipes("it", study(), nothing)).splitlines()]
     assert lines == ["it: values to use", "most forgiving: no cell counts", "next: lower it"]
 
 
@@ -93,17 +89,17 @@ words = st.lists(st.text("abc=-2^:,.'$ é", min_size=1, max_size=200).map(shlex.
 
 @given(words, st.sampled_from(WIDTHS))
 def test_command_on_several_lines_is_one_to_a_shell(parts: list[str], width: int) -> None:
-    lines = shell_lines(parts, width, "   ")
+    lines = terminal.shell_lines(parts, width, "   ")
     assert shlex.split(re.sub(r"\\\n", "", "\n".join(lines))) == shlex.split(" ".join(parts))
 
 
 def test_markdown_holds_the_same_code_in_fences_that_it_cannot_close() -> None:
     found = complete("adamw", name="```[x](y) <b>")
-    text = markdown([found])
+    text = ci.markdown([found])
     commands = re.findall(r"`{3,}sh\n(.*?)\n`{3,}", text, flags=re.DOTALL)
     assert commands == [advice.command_line for advice in recommendations(found).next]
-    assert f"\n```python\n{snippet(found, recommendations(found))}\n```\n" in text
-    assert code_block("a ```` b\n<script>", "sh") == "`````sh\na ```` b\n<script>\n`````"
+    assert f"\n```python\n{tables.snippet(found, recommendations(found))}\n```\n" in text
+    assert ci.code_block("a ```` b\n<script>", "sh") == "`````sh\na ```` b\n<script>\n`````"
 
 
 class Terminal(io.StringIO):
@@ -113,27 +109,26 @@ class Terminal(io.StringIO):
 
 def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixture[str]) -> None:
     xterm = {"TERM": "xterm-256color"}
-    cases: list[tuple[type[io.StringIO], dict[str, str], bool, bool]] = [  # bold, coloured
-        (Terminal, xterm, True, True),
-        (Terminal, {**xterm, "NO_COLOR": "1"}, True, False),
-        (Terminal, {"TERM": "dumb", "FORCE_COLOR": "1"}, False, False),
-        (io.StringIO, {"FORCE_COLOR": "1"}, True, True),
-        (io.StringIO, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
-        (io.StringIO, {**xterm, "CI": "1", "GITHUB_ACTIONS": "1", "CLICOLOR": "1"}, False, False),
-    ]
-    for kind, environ, bold, colour in cases:
-        console_on(stream := kind(), environ).print(Text("x" * 90, style="bold red"))
+    for stream, environ, bold, colour in (
+        (Terminal(), xterm, True, True),
+        (Terminal(), {**xterm, "NO_COLOR": "1"}, True, False),
+        (Terminal(), {"TERM": "dumb", "FORCE_COLOR": "1"}, False, False),
+        (io.StringIO(), {"FORCE_COLOR": "1"}, True, True),
+        (io.StringIO(), {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
+        (io.StringIO(), {**xterm, "CI": "1", "GITHUB_ACTIONS": "1", "CLICOLOR": "1"}, False, False),
+    ):
+        consoles.console_on(stream, environ).print(Text("x" * 90, style="bold red"))
         assert ("\x1b[1" in stream.getvalue(), "31m" in stream.getvalue()) == (bold, colour), environ
     ascii_only = io.TextIOWrapper(found := io.BytesIO(), encoding="ascii", write_through=True)
-    console_on(ascii_only, {}).print("naïve [/x] :smile:")  # what the encoding lacks is escaped
+    consoles.console_on(ascii_only, {}).print("naïve [/x] :smile:")  # what the encoding lacks is escaped
     assert found.getvalue() == b"na\\xefve [/x] :smile:\n"
     for level, system in (("1", "256"), ("3", "truecolor")):
-        console = console_on(io.StringIO(), {"FORCE_COLOR": level})
+        console = consoles.console_on(io.StringIO(), {"FORCE_COLOR": level})
         assert (console.color_system, console.is_terminal) == (system, False)
     for columns, width in (("", 100), ("72", 72), ("0", 100), ("wide", 100)):
-        assert console_on(io.StringIO(), {"COLUMNS": columns}).width == width, columns
+        assert consoles.console_on(io.StringIO(), {"COLUMNS": columns}).width == width, columns
     log = logging.getLogger("lrwd_sweep.anything")
-    with logged("lrwd_sweep"):
+    with consoles.logged("lrwd_sweep"):
         log.info("one [bold]thing[/]")
     log.info("another")
     assert capsys.readouterr() == ("", "one [bold]thing[/]\n")
@@ -141,18 +136,18 @@ def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixtu
 
 def test_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    write_file(path, "λ\r\n\n")
+    consoles.write_file(path, "λ\r\n\n")
     os.umask(mask := os.umask(0))
     assert path.stat().st_mode & 0o777 == 0o666 & ~mask
-    with pytest.raises(ZeroDivisionError), replaced(path) as temporary:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), consoles.replaced(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise ZeroDivisionError
     assert (path.read_bytes(), list(tmp_path.iterdir())) == ("λ\r\n\n".encode(), [path])
-    write_file(Path(os.devnull), "x")
+    consoles.write_file(Path(os.devnull), "x")
     assert Path(os.devnull).is_char_device()  # a device is written and not replaced
     for name in ("no/such/file", "."):
         with pytest.raises(UsageError, match=r"^--figure .*; name a file that can be written$"):
-            write_file(tmp_path / name, "x", "--figure")
+            consoles.write_file(tmp_path / name, "x", "--figure")
 
 
 def test_every_page_is_complete_and_fits_80_columns() -> None:
