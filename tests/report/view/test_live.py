@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -66,9 +67,9 @@ def written(progress: Progress) -> str:
 
 
 def picture(progress: Progress) -> list[str]:
-    """Return the lines that a refresh draws, without trailing blanks."""
+    """Return the lines that a refresh draws."""
     lines = progress.console.render_lines(progress, pad=False)
-    return ["".join(segment.text for segment in line).rstrip() for line in lines]
+    return ["".join(segment.text for segment in line) for line in lines]
 
 
 def text(progress: Progress) -> str:
@@ -134,13 +135,10 @@ def test_search_counts_the_points_that_it_has_yet_to_propose() -> None:
     course.happened(done(pack))
     course.begin([replace(pack, seed=1)])
     assert text(progress).startswith("1 of 16 runs")
-    top = picture(progress)[2]
-    assert top.index(".250") < top.index("·")
+    assert re.search(r"\.250.*·", picture(progress)[2])
 
 
-def test_terminal_keeps_only_the_last_line_and_the_cursor(
-    clock: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terminal_keeps_the_last_line_and_the_cursor(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     adam = study("adam", seeds=1)
     progress, (pack,) = watched(adam, terminal=True), packs_of(adam)
     monkeypatch.setattr(consoles, "_shared", [progress.console])
