@@ -12,7 +12,6 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.report.view.tiles import Rgb, luminance
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
@@ -119,12 +118,3 @@ def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **opti
     lines = stream.read().split("\n")
     assert max(cell_len(Text.from_ansi(line).plain) for line in lines) <= width, lines
     return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
-
-
-def contrast(one: Rgb, other: Rgb) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-def coloured(what: RenderableType, width: int = 80, **options: Any) -> str:
-    return drawn(what, width, force_terminal=True, color_system="truecolor", **options)

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +19,16 @@ from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import COLOURS, MARKS, SIZE, Chart, Range, Series
 from lrwd_sweep.report.view.paper_figure import colour_scale
 from lrwd_sweep.report.view.pictures import Quantity, curves, resolved, scatter, show_renderables
-from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tiles, colour, dimmed, luminance, text_on
+from lrwd_sweep.report.view.tiles import Mark, Numbers, Rgb, Scale, Tiles, colour, dimmed, luminance, text_on
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import CellStatus, Float
 from lrwd_sweep.science.trial import Direction, Status
 from tests import studies
-from tests.report.view import examples
-from tests.report.view.examples import drawn, known, measured, study, surface, valley
+from tests.report.view.examples import EPOCHS, drawn, known, measured, stopped, study, surface, valley
 from tests.report.view.schema import faults
+
+TERMINAL: Any = {"force_terminal": True, "color_system": "truecolor"}
 
 
 def two() -> list[Result]:
@@ -35,6 +37,11 @@ def two() -> list[Result]:
 
 def shown(*names: str, width: int = 100, encoding: str = "utf-8") -> str:
     return "".join(drawn(found, width, encoding) for found in show_renderables(two(), names))
+
+
+def contrast(one: Rgb, other: Rgb) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def check(chart: Chart | None, title: str, *abouts: str) -> Chart:
@@ -46,8 +53,8 @@ def test_surface_holds_the_last_value_or_the_mean_over_the_epochs() -> None:
     names = ("val_loss", "norm", "effective_lr")
     loss, norm, rate = (known(Quantity(name).surface(measured())) for name in names)
     assert np.array_equal(loss.mean, measured().surface.mean, equal_nan=True)
-    assert norm.mean[1:, :] == pytest.approx(np.tile(norm.weight_decay * examples.EPOCHS, (4, 1)))
-    assert rate.mean[1:, 0] == pytest.approx(rate.lr[1:] * (1 - 2.0**-examples.EPOCHS) / examples.EPOCHS)
+    assert norm.mean[1:, :] == pytest.approx(np.tile(norm.weight_decay * EPOCHS, (4, 1)))
+    assert rate.mean[1:, 0] == pytest.approx(rate.lr[1:] * (1 - 2.0**-EPOCHS) / EPOCHS)
     assert (norm.metric, norm.cap, rate.metric) == ("norm", None, "effective_lr, mean over the epochs")
 
 
@@ -68,7 +75,7 @@ def test_scatter_has_every_complete_cell_and_curves_the_best_its_row_and_column(
     chart = check(scatter(two()), "test_error by train_loss, every point a cell", "adam", "adamw")
     mean = measured().surface.mean[np.isfinite(measured().surface.mean)]
     for series in chart.series:
-        assert series.x == pytest.approx(mean / examples.EPOCHS)
+        assert series.x == pytest.approx(mean / EPOCHS)
         assert series.y == pytest.approx(mean / 2)
     val_loss, title, best = Quantity("val_loss"), "val_loss (log) by epoch, mean of 3 seeds", "α 2⁻⁷, λ 2⁻⁵"
     others = "same α, λ 2⁻⁷", "same α, λ 2⁻³", "α 2⁻⁸, same λ", "α 2⁻⁵, same λ"  # at 2⁻⁹ a seed is missing
@@ -129,10 +136,10 @@ def chart(count: int = 3, *, joined: bool = True) -> Chart:
 def test_lines_are_drawn_without_infinite_or_absurd_values_and_ticks_stay_in_the_panel() -> None:
     text = drawn(chart(2), 60)
     assert (text.startswith(DRAWN), text.splitlines()[-4].count("┬")) == (True, 3), text
-    assert "\x1b[38" in examples.coloured(chart())
+    assert "\x1b[38" in drawn(chart(), **TERMINAL)
     for code in COLOURS:
-        rgb = int(code[1:3], 16), int(code[3:5], 16), int(code[5:], 16)
-        assert min(examples.contrast(rgb, (0, 0, 0)), examples.contrast(rgb, (255, 255, 255))) >= 3, code
+        red, green, blue = bytes.fromhex(code[1:])
+        assert min(contrast((red, green, blue), (grey,) * 3) for grey in (0, 255)) >= 3, code
     gone = Series("gone", THIRTY, np.full(30, np.nan))
     assert Chart.of("", "y", "epoch", [gone], joined=True) is None
     found = lines(gone, Series("broken", THIRTY, np.where(THIRTY < 20, 1 / THIRTY, np.inf)))
@@ -183,7 +190,7 @@ def test_lattice_with_baseline_and_lost_cells_is_drawn_as_stored_here() -> None:
     text = " ".join(drawn(heatmap, 60, "ascii").split())
     for part in ("+ lambda*theta)", "2^-3 .474 .219o|.114* .159o .354", "x ! . :.654 lr^wd> 0", ". missing"):
         assert part in text, part
-    assert "8;" not in examples.coloured(heatmap, no_color=True)  # neither 38; nor 48;
+    assert "8;" not in drawn(heatmap, **TERMINAL, no_color=True)  # neither 38; nor 48;
 
 
 def test_sixteen_colours_give_five_backgrounds_and_eight_colours_suffice() -> None:
@@ -217,7 +224,7 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
 
 
 def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
-    found = examples.stopped().surface
+    found = stopped().surface
     assert {tile.mark for tile in Tiles.of(found).every} == {Mark.PARTIAL, Mark.MISSING}
     text = " ".join(drawn(Heatmap(found, "t"), 20).split())
     assert "some seeds are missing (42 of 147 runs)" in text
@@ -268,7 +275,7 @@ def test_scale_spans_all_surfaces_and_clips_one_absurd_value_and_its_ramp_rises_
         assert Numbers.relative(scale_of(2310 + values)).text(absurd) == (">" if absurd > 0 else "<")
     ramp = [colour(k / 64) for k in range(65)]
     assert all(luminance(a) < luminance(b) for a, b in pairwise(ramp))
-    assert all(examples.contrast(background, text_on(background)) >= 4.5 for background in ramp)  # WCAG AA
+    assert all(contrast(background, text_on(background)) >= 4.5 for background in ramp)  # WCAG AA
 
 
 def test_a_maximised_study_is_drawn_as_its_negative() -> None:
