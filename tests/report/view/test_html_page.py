@@ -65,7 +65,7 @@ def test_pages_are_well_formed_and_load_nothing() -> None:
             assert rules[f"{name}-src"] == f"'sha256-{base64.b64encode(digest).decode()}'", case
 
 
-def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
+def test_cells_carry_place_value_seeds_marks_and_the_ridge_and_bands_have_the_margin() -> None:
     found = study()
     tree = parsed(page([found, study("b")]))
     assert len(all_of(tree, "linearGradient")) == 1, "both studies have one scale"
@@ -94,9 +94,6 @@ def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
     gaps = np.diff(sorted({float(rect.attrib["x"]) for rect in rects}))
     assert gaps[0] > gaps[1] == pytest.approx(gaps[2]), "the column without decay stands apart"
     assert raised("2⁻⁷·⁵ = <") == "2<sup>−7.5</sup> = &lt;"
-
-
-def test_bands_of_slopes_are_those_of_the_margin() -> None:
     wide = having(margin=0.5)
     axis = slope_axis([wide])
     for start, width, verdict in axis["bands"]:

@@ -109,7 +109,7 @@ def test_a_compilation_before_the_first_epoch_does_not_count_for_the_time_left(c
     assert text(progress) == "9 of 18 runs · about 80 s left · adam, epoch 1 of 10"
 
 
-def test_runs_in_the_store_and_of_other_processes_count_as_done() -> None:
+def test_runs_in_the_store_and_of_other_processes_count_as_done_and_points_to_propose_as_open() -> None:
     adam, adamw = study("adam"), study("adamw")
     first, second = packs_of(adam)
     outside = [Trial(Cell(3.0, 3.0), 0, Status.COMPLETE), Trial(first.cells[0], 7, Status.COMPLETE)]
@@ -125,9 +125,6 @@ def test_runs_in_the_store_and_of_other_processes_count_as_done() -> None:
     progress.of("adamw").begin([*lost.halves(), other])  # it trains again, in halves
     progress.of("adamw").happened(done(lost.halves()[0]))
     assert text(progress).startswith("22 of 36 runs")
-
-
-def test_search_counts_the_points_that_it_has_yet_to_propose() -> None:
     progress = watched(study("adamw", kind=Kind.TPE), points=8)
     course, pack = progress.of("adamw"), Pack((Cell(0.45, 0.13),), 0)  # nearest to α = 2⁻¹, λ = 2⁻³
     course.begin([pack])

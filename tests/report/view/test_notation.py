@@ -52,7 +52,7 @@ def test_numbers_keep_to_their_room(value: float, decimals: int, room: int) -> N
         assert float(notation.short_decimal(abs(value))) == pytest.approx(abs(value), rel=5.1e-3)
 
 
-def test_formulas_and_labels_have_both_forms() -> None:
+def test_formulas_and_labels_have_both_forms_and_decimals_within_the_block_only() -> None:
     formula = "theta <- theta - eta*alpha*(proj(m_hat/(sqrt(v_hat)+eps)) + kappa*w*theta)"
     assert notation.ascii_formula(Optimizer.parse("adamp").formula) == formula
     for name in optimizer_names():
@@ -60,9 +60,6 @@ def test_formulas_and_labels_have_both_forms() -> None:
     assert notation.axis_labels([0.1, 0.25, 0.0001], notation.UNICODE) == ["0.1", "0.25", "1e-4"]
     assert notation.axis_labels([0.0, 2**-7.5], notation.ASCII) == ["0", "2^-7.5"]
     assert notation.axis_labels([0.10001, 0.10002], notation.UNICODE) == ["0.10001", "0.10002"]
-
-
-def test_every_view_labels_axes_by_decimals_within_the_block_only() -> None:
     found, power, decimal = study(), "2⁻⁷|2<sup>−7|2<tspan[^>]*>−7", "0.00781"  # a learning rate of the study
     for form in (Format.TABLE, Format.MARKDOWN, Format.HTML):
         powers = text_of(render([found], [], form))

@@ -49,16 +49,13 @@ def check(chart: Chart | None, title: str, *abouts: str) -> Chart:
     return known(chart)
 
 
-def test_surface_holds_the_last_value_or_the_mean_over_the_epochs() -> None:
+def test_quantities_have_surfaces_and_names_or_a_reason_if_absent() -> None:
     names = ("val_loss", "norm", "effective_lr")
     loss, norm, rate = (known(Quantity(name).surface(measured())) for name in names)
     assert np.array_equal(loss.mean, measured().surface.mean, equal_nan=True)
     assert norm.mean[1:, :] == pytest.approx(np.tile(norm.weight_decay * EPOCHS, (4, 1)))
     assert rate.mean[1:, 0] == pytest.approx(rate.lr[1:] * (1 - 2.0**-EPOCHS) / EPOCHS)
     assert (norm.metric, norm.cap, rate.metric) == ("norm", None, "effective_lr, mean over the epochs")
-
-
-def test_quantities_have_names_and_a_reason_if_absent() -> None:
     cases = {("projection", "adamw"): "no projection: only adamp", ("projection", "adamp"): "trained without"}
     for (name, optimizer), reason in (cases | {("mine", "adamw"): "no mine in the store"}).items():
         quantity, found = Quantity(name), measured(optimizer=optimizer)

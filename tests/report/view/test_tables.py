@@ -62,20 +62,20 @@ def test_rows_hold_what_the_analysis_found() -> None:
         expected_best=Estimate(0.12, 0.11, 0.13),
         contrast=Contrast(Estimate(0.0019, 0.0014, 0.0023), (0, 6), (0, 6), (3.321, 6.0)),
     )
+    told = {
+        "margin": "±0.25: λ* moves by at most 1.5 octaves",
+        "its interval allows": "separable or coupled; about 9 seeds would tell",
+        "of three-cell minima": "−0.50 [−0.60, −0.40]",
+        "bow of the ridge, octaves": "4.20 [3.00, 5.40]",
+        "interaction contrast": "0.00190 [0.00140, 0.00230] over 3.3 × 6 octaves",
+        "tuning one at a time, α first": "0.0100 (no interval below four seeds)",
+        "tuning one at a time, λ first": "–",
+        "a wrong α, λ kept": "– (the value at initialisation is not known)",
+        "λ retuned": "0.100",
+        "best value, new seeds": "0.120 [0.110, 0.130]",
+    }
     found = rows(several, study())
-    for label, first in (
-        ("margin", "±0.25: λ* moves by at most 1.5 octaves"),
-        ("its interval allows", "separable or coupled; about 9 seeds would tell"),
-        ("of three-cell minima", "−0.50 [−0.60, −0.40]"),
-        ("bow of the ridge, octaves", "4.20 [3.00, 5.40]"),
-        ("interaction contrast", "0.00190 [0.00140, 0.00230] over 3.3 × 6 octaves"),
-        ("tuning one at a time, α first", "0.0100 (no interval below four seeds)"),
-        ("tuning one at a time, λ first", "–"),
-        ("a wrong α, λ kept", "– (the value at initialisation is not known)"),
-        ("λ retuned", "0.100"),
-        ("best value, new seeds", "0.120 [0.110, 0.130]"),
-    ):
-        assert found[label][0] == first, label
+    assert {label: found[label][0] for label in told} == told
     assert found["of three-cell minima"][1] == found["interaction contrast"][1] == "–"
     assert float(rows(study())["as lr-scaled"][0].replace("−", "-")) == -1  # of slope 0
     labels = rows(study()).keys()
@@ -90,8 +90,8 @@ def test_rows_hold_what_the_analysis_found() -> None:
     assert (imported.steps, imported.share) == (trained.steps, trained.share)
     assert (imported.epochs.value, given.tau_of_one) == (None, 1 / 360)
     assert not any("undetermined: " in entry for entries in rows(lost()).values() for entry in entries)
-    scored = ["in sample: no interval below 3 seeds", "on the other seeds"]
-    assert rows(small(seeds=2), small())["scored"] == scored
+    found = rows(small(seeds=2), small())
+    assert found["scored"] == ["in sample: no interval below 3 seeds", "on the other seeds"]
     assert ci.gate_value(GateOutcome("max-best", "a", 0.15000000001, 0.15, passed=False)) == "0.15000000001"
     for share, text in (
         (Estimate(-0.02, -2.21, 2.17), "0.00 [0.00, 1.00]"),
