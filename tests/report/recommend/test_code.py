@@ -50,7 +50,6 @@ def lines(of: StudySpec, cell: Cell = CELL) -> tuple[CodeLine, ...]:
 
 
 def arguments(code: str, steps: int = 1) -> dict[str, Any]:
-    """Return the keyword arguments of a pasted constructor."""
     line: Any = ast.parse(code.splitlines()[0].removeprefix("optimizer = ")).body[0]
     names = {"N": steps, "momentum": None}
     return {each.arg: eval(ast.unparse(each.value), names) for each in line.value.keywords}

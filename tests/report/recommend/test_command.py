@@ -40,8 +40,7 @@ def test_command_is_read_as_the_same_study(spec: StudySpec, name: str | None, st
     found = understood(" ".join(known(command(spec, name or spec.default_name, storage, points=12))))
     assert (found.spec, found.name, found.storage) == (spec, name or spec.default_name, storage)
     assert found.points == (12 if spec.kind is Kind.TPE else 0)
-    axis = spec.lattice.weight_decay
-    assert parse_axis(axis_text(axis), "wd") == axis
+    assert parse_axis(axis_text(spec.lattice.weight_decay), "wd") == spec.lattice.weight_decay
 
 
 def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> None:

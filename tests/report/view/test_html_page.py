@@ -24,7 +24,6 @@ LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", 
 
 
 def page(results: list[Result]) -> str:
-    """Write a report of all results, compared pair by pair."""
     return html(results, [comparison(a, b) for a, b in pairwise(results)])
 
 
@@ -34,7 +33,6 @@ def parsed(text: str) -> Element:
 
 
 def all_of(tree: Element, tag: str, class_: str = "") -> list[Element]:
-    """Find elements by tag, whatever their namespace, and class."""
     found = tree.iterfind(f".//{{*}}{tag}")
     return [node for node in found if not class_ or class_ in node.get("class", "").split()]
 

@@ -37,18 +37,14 @@ def study(name: str, rows: int = 3, columns: int = 3, seeds: int = 2, kind: Kind
     return spec(optimizer=name, epochs=EPOCHS, kind=kind, lattice=lattice, seeds=tuple(range(seeds)))
 
 
-def watched(
-    *specs: StudySpec, size: tuple[int, int] = (120, 30), terminal: bool = False, **options: Any
-) -> Progress:
-    """Return the progress of the studies, named by their optimizers, on a console of that size."""
-    stream: dict[str, Any] = {"file": io.StringIO(), "_environ": {}, "force_terminal": terminal}
-    colours: Any = "256" if terminal else None
+def watched(*specs: StudySpec, size: tuple[int, int] = (120, 30), tty: bool = False, **rest: Any) -> Progress:
+    stream: dict[str, Any] = {"file": io.StringIO(), "_environ": {}, "force_terminal": tty}
+    colours: Any = "256" if tty else None
     console = Console(width=size[0], height=size[1], color_system=colours, highlight=False, **stream)
-    return Progress(console, {each.title: each for each in specs}, **options)
+    return Progress(console, {each.title: each for each in specs}, **rest)
 
 
 def packs_of(study: StudySpec) -> list[Pack]:
-    """Return a pack for each seed."""
     return [Pack(tuple(study.lattice.cells()), seed) for seed in study.seeds]
 
 
@@ -67,7 +63,6 @@ def written(progress: Progress) -> str:
 
 
 def picture(progress: Progress) -> list[str]:
-    """Return the lines that a refresh draws."""
     lines = progress.console.render_lines(progress, pad=False)
     return ["".join(segment.text for segment in line) for line in lines]
 
@@ -137,7 +132,7 @@ def test_runs_in_the_store_and_of_other_processes_count_as_done_and_points_to_pr
 
 def test_terminal_keeps_the_last_line_and_the_cursor(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     adam = study("adam", seeds=1)
-    progress, (pack,) = watched(adam, terminal=True), packs_of(adam)
+    progress, (pack,) = watched(adam, tty=True), packs_of(adam)
     monkeypatch.setattr(consoles, "_shared", [progress.console])
     with progress:
         assert "0 of 9 runs · starting" in written(progress)  # before torch is loaded
@@ -156,14 +151,14 @@ def test_terminal_keeps_the_last_line_and_the_cursor(clock: Any, monkeypatch: py
         progress.of("adam").happened(done(pack))
     _, erased, rest = written(progress).rpartition("\x1b[2K")  # the last line erased is the picture's
     assert (bool(erased), rest.strip()) == (True, "trained 9 runs in 0:02, 270 lane-steps/s")
-    progress = watched(adam, terminal=True)
+    progress = watched(adam, tty=True)
     with pytest.raises(KeyboardInterrupt), progress:
         raise KeyboardInterrupt
     assert written(progress).rindex("\x1b[?25h") > written(progress).rindex("\x1b[?25l")  # the cursor
 
 
 def test_a_terminal_that_became_narrower_is_erased_where_it_wrapped() -> None:
-    progress = watched(study("adam"), size=(100, 30), terminal=True)
+    progress = watched(study("adam"), size=(100, 30), tty=True)
     with progress:
         rows, progress.console.width = len(picture(progress)), 20
         wrapped = sum((width - 1) // 20 for width in progress.widths)

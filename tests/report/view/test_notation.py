@@ -104,7 +104,6 @@ def imported(path: Path, name: str) -> Result:
 
 
 def reported(name: str, found: Result) -> dict[Format, str]:
-    """Report a hostile study beside an ordinary one."""
     results = [found, study(name="=ordinary")]
     gates = MaxBest(0.0), Require(Verdict.COUPLED), MaxRegression(0, EarlierReport(name, {}))
     outcomes = [gate.check(result) for result in results for gate in gates]
@@ -113,7 +112,6 @@ def reported(name: str, found: Result) -> dict[Format, str]:
 
 @cache
 def elements(text: str) -> set[tuple[str, frozenset[str]]]:
-    """Return the elements of a page or of a part of one, each with the names of its attributes."""
     tree = html5lib.parse(text, namespaceHTMLElements=False)
     return {(str(node.tag), frozenset(node.attrib)) for node in tree.iter()}
 
