@@ -17,7 +17,7 @@ from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import ADAM, ADAMW, PROGRAM, STORE, TINY, Patch, Run, assert_refused, ended, process
-from tests.report.view.test_consoles import Terminal
+from tests.report.view.test_terminal import Terminal
 from tests.specs import spec
 
 OUTPUTS = (

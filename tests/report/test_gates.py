@@ -1,7 +1,5 @@
 """Every gate compares its value with its limit, fails with a reason if it is undetermined, and is told of."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -14,24 +12,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from lrwd_sweep.report.gates import (
-    EarlierBest,
-    EarlierReport,
-    Gate,
-    GateOutcome,
-    MaxAbsSlope,
-    MaxBest,
-    MaxFailed,
-    MaxLrSensitivity,
-    MaxRegression,
-    MaxSequentialRegret,
-    MaxTransferRegret,
-    MinBest,
-    MinSeeds,
-    NoEdge,
-    Require,
-    read_earlier_report,
-)
+from lrwd_sweep.report import gates
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view.ci import command, gate_headline
@@ -41,7 +22,7 @@ from lrwd_sweep.science.separability import Estimate, LrSensitivity, SequentialR
 from lrwd_sweep.science.trial import Direction, Status
 from lrwd_sweep.spec.study import Kind
 from tests.refusal import assert_raises
-from tests.report.view.examples import HOSTILE, labelled
+from tests.report.view.examples import HOSTILE, having, labelled
 from tests.studies import bowl, mirrored, ridge, study, without
 
 BEST = 0.1 + 1e-4  # of every study here
@@ -49,24 +30,16 @@ LOW, HIGH = study(), mirrored(study())
 NOTHING = study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
 
 
-def earlier(value: float | None, **others: Any) -> EarlierReport:
+def earlier(value: float | None, **others: Any) -> gates.EarlierReport:
     fields: dict[str, Any] = {"metric": "val_loss", "sem": 0.001} | others
-    return EarlierReport("old.json", {"mine": EarlierBest(value=value, **fields)})
-
-
-def having(**found: Any) -> Result:
-    """Return a study of which some numbers are given."""
-    return replace(LOW, separability=replace(LOW.separability, **found))
+    return gates.EarlierReport("old.json", {"mine": gates.EarlierBest(value=value, **fields)})
 
 
 def regrets(lr: float | None, decay: float | None, **other: Any) -> Result:
-    each = {"start": None, "starts_out": 0, "in_sample": False} | other
-    return having(
-        sequential_regret=tuple(
-            SequentialRegret(first, Estimate(value, reason="" if value else "no cell"), **each)
-            for first, value in (("lr", lr), ("weight_decay", decay))
-        )
-    )
+    each, found = {"start": None, "starts_out": 0, "in_sample": False} | other, []
+    for first, value in (("lr", lr), ("weight_decay", decay)):
+        found.append(SequentialRegret(first, Estimate(value, reason="" if value else "no cell"), **each))
+    return having(sequential_regret=tuple(found))
 
 
 def sensitive(kept: Estimate) -> Result:
@@ -74,53 +47,48 @@ def sensitive(kept: Estimate) -> Result:
 
 
 def test_gate_compares_its_value_with_its_limit() -> None:
-    def against(value: float) -> Any:
-        return lambda limit: MaxRegression(limit, earlier(value))
-
-    def higher(value: float) -> Any:
-        return lambda limit: MaxRegression(limit, earlier(value, direction=Direction.MAXIMIZE))
+    def against(value: float, **others: Any) -> Any:
+        return lambda limit: gates.MaxRegression(limit, earlier(value, **others))
 
     corner = study(lambda a, b: bowl(a + 4, b - 4))
     fewer = without(study(seeds=5), (3, 3, 0), (3, 3, 4), (0, 0, 1))
     none = without(LOW, *((0, 0, seed) for seed in range(3)))
     cases: list[tuple[Any, Result, float | str, Sequence[Any], Sequence[Any]]] = [
-        (MaxBest, LOW, BEST, [BEST + 1e-9], [BEST - 1e-9]),
-        (MinBest, HIGH, -BEST, [-BEST], [-BEST + 0.01]),
-        (MaxAbsSlope, LOW, 0.0, [0.01], []),
-        (MaxAbsSlope, study(ridge), 1.0, [], [0.9]),
-        (MaxTransferRegret, LOW, 0.0, [1e-9], []),
-        (MaxTransferRegret, study(ridge), 0.01, [0.011], [0.009]),
-        (lambda limit: MaxTransferRegret(limit, 2), study(ridge), 0.04, [], [0.011]),
-        (MaxSequentialRegret, regrets(0.01, 0.02), 0.02, [0.03], [0.015]),
-        (MaxSequentialRegret, regrets(0.02, 0.01), 0.02, [], [0.015]),
-        (MaxLrSensitivity, sensitive(Estimate(0.2)), 0.2, [0.3], [0.1]),
-        (Require, LOW, "separable", [Verdict.SEPARABLE], [Verdict.COUPLED]),
-        (Require, study(ridge), "product-coupled", [], [Verdict.SEPARABLE]),
-        (Require, study(seeds=1), "undetermined", [], [Verdict.SEPARABLE]),
-        (lambda _: NoEdge(), LOW, "inside", [0], []),
-        (lambda _: NoEdge(), corner, "lr:low, weight_decay:high", [], [0]),
-        (MaxFailed, LOW, 0, [0], []),
-        (MaxFailed, study(lost={(0, 0, 0): Status.DIVERGED}), 0, [0], []),
-        (MaxFailed, study(lost=dict.fromkeys([(0, 0, 0), (0, 0, 1)], Status.FAILED)), 2, [2], [1]),
-        (MinSeeds, LOW, 3, [3], [4]),
-        (MinSeeds, study(lost={(6, 6, 2): Status.DIVERGED}), 3, [3], []),
-        (MinSeeds, study(lost={(6, 6, 2): Status.FAILED}), 2, [], [3]),
-        (MinSeeds, fewer, 3, [3], []),
-        (MinSeeds, none, 0, [], [1]),
+        (gates.MaxBest, LOW, BEST, [BEST + 1e-9], [BEST - 1e-9]),
+        (gates.MinBest, HIGH, -BEST, [-BEST], [-BEST + 0.01]),
+        (gates.MaxAbsSlope, LOW, 0.0, [0.01], []),
+        (gates.MaxAbsSlope, study(ridge), 1.0, [], [0.9]),
+        (gates.MaxTransferRegret, LOW, 0.0, [1e-9], []),
+        (gates.MaxTransferRegret, study(ridge), 0.01, [0.011], [0.009]),
+        (lambda limit: gates.MaxTransferRegret(limit, 2), study(ridge), 0.04, [], [0.011]),
+        (gates.MaxSequentialRegret, regrets(0.01, 0.02), 0.02, [0.03], [0.015]),
+        (gates.MaxSequentialRegret, regrets(0.02, 0.01), 0.02, [], [0.015]),
+        (gates.MaxLrSensitivity, sensitive(Estimate(0.2)), 0.2, [0.3], [0.1]),
+        (gates.Require, LOW, "separable", [Verdict.SEPARABLE], [Verdict.COUPLED]),
+        (gates.Require, study(ridge), "product-coupled", [], [Verdict.SEPARABLE]),
+        (gates.Require, study(seeds=1), "undetermined", [], [Verdict.SEPARABLE]),
+        (lambda _: gates.NoEdge(), LOW, "inside", [0], []),
+        (lambda _: gates.NoEdge(), corner, "lr:low, weight_decay:high", [], [0]),
+        (gates.MaxFailed, study(lost={(0, 0, 0): Status.DIVERGED}), 0, [0], []),
+        (gates.MaxFailed, study(lost=dict.fromkeys([(0, 0, 0), (0, 0, 1)], Status.FAILED)), 2, [2], [1]),
+        (gates.MinSeeds, study(lost={(6, 6, 2): Status.DIVERGED}), 3, [3], [4]),
+        (gates.MinSeeds, study(lost={(6, 6, 2): Status.FAILED}), 2, [], [3]),
+        (gates.MinSeeds, fewer, 3, [3], []),
+        (gates.MinSeeds, none, 0, [], [1]),
         (against(BEST - 0.01), LOW, 0.01, [0.011], [0.009]),
         (against(BEST + 0.01), LOW, -0.01, [0.0], []),
         (against(BEST), LOW, 0.0, [0.0], []),
-        (higher(-BEST + 0.01), HIGH, 0.01, [0.011], [0.009]),
-        (higher(-BEST - 0.01), HIGH, -0.01, [0.0], []),
+        (against(-BEST + 0.01, direction=Direction.MAXIMIZE), HIGH, 0.01, [0.011], [0.009]),
+        (against(-BEST - 0.01, direction=Direction.MAXIMIZE), HIGH, -0.01, [0.0], []),
     ]
     for low, high in ((-0.3, 0.1), (-0.1, 0.3)):  # the far end of the slope's interval decides
         found = having(ridge_slope=Estimate((low + high) / 2, low, high))
-        cases.append((MaxAbsSlope, found, 0.3, [0.3], [0.25]))
+        cases.append((gates.MaxAbsSlope, found, 0.3, [0.3], [0.25]))
     search = study(kind=Kind.TPE)
     points = [trial for trial in search.trials if trial.cell == next(search.spec.lattice.cells())]
     moved = [replace(trial, cell=Cell(trial.cell.lr * 1.01, trial.cell.weight_decay)) for trial in points[1:]]
     for trials, fewest in ((points, 3), ([*points, *moved], 2), ([], 0)):
-        cases.append((MinSeeds, result("mine", search.spec, "", trials), fewest, range(1, fewest), [4]))
+        cases.append((gates.MinSeeds, result("mine", search.spec, "", trials), fewest, range(1, fewest), [4]))
     for make, found, value, passing, failing in cases:
         for limit in (*passing, *failing):
             gate = make(limit)
@@ -131,68 +99,66 @@ def test_gate_compares_its_value_with_its_limit() -> None:
 
 
 def test_undetermined_value_fails_and_every_outcome_has_its_reason() -> None:
-    diverging = study(ridge, lost={(2, 3, 0): Status.DIVERGED})
-    far = having(sequential_regret=())
-    cases: list[tuple[Gate, Result, bool | None, str]] = [  # None: undetermined
-        (MaxBest(9), NOTHING, None, "no cell counts"),
-        (MaxAbsSlope(9), study(seeds=2), None, "too few seeds for an interval: 2"),
-        (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), None, "interior in 0 of"),
-        (MaxTransferRegret(9, 2.5), LOW, None, "at 2.5 octaves the basin has no two rows"),
-        (MaxTransferRegret(9), NOTHING, None, "distances are none"),
-        (MaxTransferRegret(0.1), study(seeds=2), True, "at 1 octave, in sample: lies high"),
-        (MaxTransferRegret(0.1), LOW, True, "octave, 0 [0, 0]"),
-        (MaxTransferRegret(9), diverging, False, " transfers diverge or reach the cap, which is worse than"),
-        (MaxSequentialRegret(9), regrets(0.01, None), None, "α first 0.01; λ first no cell"),
-        (MaxSequentialRegret(9), far, None, ""),
-        (MaxSequentialRegret(9), regrets(1, 2, starts_out=1), True, "2 start values left out"),
-        (MaxSequentialRegret(9), regrets(1, 2, in_sample=True), True, "in sample: lies high"),
-        (MaxLrSensitivity(9), LOW, None, "the value at initialisation is not known"),
-        (MaxLrSensitivity(9), having(lr_sensitivity=None), None, ""),
-        (MaxLrSensitivity(9), sensitive(Estimate(0.2, 0.1, 0.4)), True, "λ kept 0.2 [0.1, 0.4], retuned 0.1"),
-        (Require(Verdict.SEPARABLE), study(seeds=1), False, "too few seeds"),
-        (NoEdge(), NOTHING, None, "no cell counts"),
-        (NoEdge(), study(lambda a, b: 0.1), None, "every cell that counts is as good"),
-        (MaxRegression(9, earlier(BEST)), NOTHING, None, "no cell counts"),
-        (MaxRegression(9, earlier(None)), LOW, None, "in old.json no cell counts"),
-        (MaxRegression(9, earlier(BEST, metric="val_error")), LOW, None, "old.json is in val_error"),
-        (MaxRegression(9, EarlierReport("old.json", {})), LOW, None, "has no study 'mine', only none"),
+    far, none = study(ridge, lost={(2, 3, 0): Status.DIVERGED}), gates.EarlierReport("old.json", {})
+    several = sensitive(Estimate(0.2, 0.1, 0.4))
+    cases: list[tuple[gates.Gate, Result, bool | None, str]] = [  # None: undetermined
+        (gates.MaxBest(9), NOTHING, None, "no cell counts"),
+        (gates.MaxAbsSlope(9), study(seeds=2), None, "too few seeds for an interval: 2"),
+        (gates.MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), None, "interior in 0 of"),
+        (gates.MaxTransferRegret(9, 2.5), LOW, None, "at 2.5 octaves the basin has no two rows"),
+        (gates.MaxTransferRegret(9), NOTHING, None, "distances are none"),
+        (gates.MaxTransferRegret(0.1), study(seeds=2), True, "at 1 octave, in sample: lies high"),
+        (gates.MaxTransferRegret(0.1), LOW, True, "octave, 0 [0, 0]"),
+        (gates.MaxTransferRegret(9), far, False, " transfers diverge or reach the cap, which is worse than"),
+        (gates.MaxSequentialRegret(9), regrets(0.01, None), None, "α first 0.01; λ first no cell"),
+        (gates.MaxSequentialRegret(9), having(sequential_regret=()), None, ""),
+        (gates.MaxSequentialRegret(9), regrets(1, 2, starts_out=1), True, "2 start values left out"),
+        (gates.MaxSequentialRegret(9), regrets(1, 2, in_sample=True), True, "in sample: lies high"),
+        (gates.MaxLrSensitivity(9), LOW, None, "the value at initialisation is not known"),
+        (gates.MaxLrSensitivity(9), having(lr_sensitivity=None), None, ""),
+        (gates.MaxLrSensitivity(9), several, True, "λ kept 0.2 [0.1, 0.4], retuned 0.1"),
+        (gates.Require(Verdict.SEPARABLE), study(seeds=1), False, "too few seeds"),
+        (gates.NoEdge(), NOTHING, None, "no cell counts"),
+        (gates.NoEdge(), study(lambda a, b: 0.1), None, "every cell that counts is as good"),
+        (gates.MaxRegression(9, earlier(BEST)), NOTHING, None, "no cell counts"),
+        (gates.MaxRegression(9, earlier(None)), LOW, None, "in old.json no cell counts"),
+        (gates.MaxRegression(9, earlier(BEST, metric="val_error")), LOW, None, "old.json is in val_error"),
+        (gates.MaxRegression(9, none), LOW, None, "has no study 'mine', only none"),
     ]
     for gate, found, passed, reason in cases:
         outcome = gate.check(found)
         assert (outcome.value is None, outcome.passed) == (passed is None, bool(passed)), gate
         assert reason in outcome.reason, outcome
-    outcomes = [gate.check(NOTHING) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
+    three = gates.MaxFailed(0), gates.Require(Verdict.COUPLED), gates.MaxBest(1)
+    outcomes = [gate.check(NOTHING) for gate in three]
     values = [gate["value"] for gate in json.loads(dumps(document([NOTHING], (), outcomes)))["gates"]]
     assert values == [0, "undetermined", None]
     other = r"{}=0.5: in study 'mine' a {} val_loss is better; give {}=0.5"
-    assert_raises(other.format("max_best", "higher", "min_best"), MaxBest(0.5).check, HIGH)
-    assert_raises(other.format("min_best", "lower", "max_best"), MinBest(0.5).check, LOW)
-    reason = MaxRegression(1, earlier(BEST, sem=3e-4)).check(LOW).reason
+    assert_raises(other.format("max_best", "higher", "min_best"), gates.MaxBest(0.5).check, HIGH)
+    assert_raises(other.format("min_best", "lower", "max_best"), gates.MinBest(0.5).check, LOW)
+    reason = gates.MaxRegression(1, earlier(BEST, sem=3e-4)).check(LOW).reason
     assert f"standard error {math.hypot(3e-4, 1e-4 / math.sqrt(3)):.2g}" in reason
-    assert "standard error" not in MaxRegression(1, earlier(BEST, sem=None)).check(LOW).reason
+    assert "standard error" not in gates.MaxRegression(1, earlier(BEST, sem=None)).check(LOW).reason
 
 
 def test_report_is_read_back_and_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text(dumps(document([LOW, replace(NOTHING, name="lost")])))
-    read = read_earlier_report(path)
     (best,) = LOW.ranked(1)
-    assert read.studies == {
-        "mine": EarlierBest("val_loss", best.value, best.sem),
-        "lost": EarlierBest("val_loss", None, None),
-    }
+    numbers = {"mine": (best.value, best.sem), "lost": (None, None)}
+    expected = {name: gates.EarlierBest("val_loss", *both) for name, both in numbers.items()}
+    assert gates.read_earlier_report(path).studies == expected
     path.write_text(dumps(document([HIGH])))
-    outcome = MaxRegression(9, read_earlier_report(path)).check(LOW)
-    assert not outcome.passed
-    assert "has val_loss maximized, this report minimized; see --maximize and --minimize" in outcome.reason
+    outcome = gates.MaxRegression(9, gates.read_earlier_report(path)).check(LOW)
+    why = "has val_loss maximized, this report minimized; see --maximize and --minimize"
+    assert (outcome.passed, why in outcome.reason) == (False, True), outcome
     older = json.loads(path.read_text())
     del older["studies"][0]["direction"]
     path.write_text(json.dumps(older))
-    assert read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
+    assert gates.read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
     older["studies"][0]["direction"] = "upward"
-    assert_raises(
-        r"no\.json.*No such file or directory; name a file", read_earlier_report, tmp_path / "no.json"
-    )
+    line = r"no\.json.*No such file or directory; name a file"
+    assert_raises(line, gates.read_earlier_report, tmp_path / "no.json")
     study_of = '{{"studies": [{{"study_name": "a", "metric": "m", "best": {{"value": {}}}}}]}}'
     one = '{"schema_version": 1, "studies": [{"study_name": %s}]}'
     for fault, *texts in (
@@ -205,12 +171,12 @@ def test_report_is_read_back_and_other_files_are_refused(tmp_path: Path) -> None
     ):
         for text in texts:
             path.write_bytes(text.encode(errors="surrogateescape"))
-            assert_raises(f"^baseline={str(path)!r} {fault}", read_earlier_report, path)
+            assert_raises(f"^baseline={str(path)!r} {fault}", gates.read_earlier_report, path)
 
 
 def test_headline_names_what_failed_in_every_format() -> None:
     cases = [
-        (GateOutcome(gate, "mine", value, limit, passed=False, reason="3 diverge"), text)
+        (gates.GateOutcome(gate, "mine", value, limit, passed=False, reason="3 diverge"), text)
         for gate, value, limit, text in (
             ("max-best", 0.14611, 0.14, "max-best 0.146 > 0.14 (adamw)"),
             ("max-best", 0.140001, 0.14, "max-best 0.140001 > 0.14 (adamw)"),
@@ -226,12 +192,11 @@ def test_headline_names_what_failed_in_every_format() -> None:
         assert gate_headline([passed, failed], [LOW]) == f"1 of 2 gates failed: {text}"
     assert gate_headline([each for each, _ in cases], [LOW]).endswith("; 4 more")
     assert gate_headline([passed], [LOW]) == "1 of 1 gate passed"
-    gates: list[Gate] = [MaxBest(0.01), MaxAbsSlope(0.5), Require(Verdict.COUPLED), NoEdge()]
-    outcomes = [gate.check(LOW) for gate in gates]
+    four = gates.MaxBest(0.01), gates.MaxAbsSlope(0.5), gates.Require(Verdict.COUPLED), gates.NoEdge()
+    outcomes = [gate.check(LOW) for gate in four]
     headline = "2 of 4 gates failed: max-best 0.1 > 0.01 (adamw); require separable, not coupled (adamw)"
     headline = headline.replace("0.1 >", f"{outcomes[0].value:.3g} >")
-    texts = {form: text_of(render([LOW], [], form, outcomes)) for form in Format}
-    bare = {form: text_of(render([LOW], [], form)) for form in Format}
+    texts, bare = ({form: text_of(render([LOW], [], form, of)) for form in Format} for of in (outcomes, ()))
     for form, start in (
         (Format.TABLE, headline),
         (Format.MARKDOWN, f"**{headline}**"),
@@ -250,7 +215,7 @@ def test_headline_names_what_failed_in_every_format() -> None:
 def test_annotations_are_one_command_a_line_and_junit_invents_no_time() -> None:
     assert command("error", "a: 1, b", "50 %\r\n::x") == "::error title=a%3A 1%2C b::50 %25\\r\\n::x"
     odd = labelled("%0A::error::x ##[error]y\n::warning::" + HOSTILE)
-    outcomes = [MaxBest(0.01).check(odd), NoEdge().check(odd)]
+    outcomes = [gates.MaxBest(0.01).check(odd), gates.NoEdge().check(odd)]
     lines = text_of(render([odd], [], Format.GITHUB, outcomes)).splitlines()
     for line in lines:
         kind, _, message = line.removeprefix("::").partition("::")
@@ -259,7 +224,7 @@ def test_annotations_are_one_command_a_line_and_junit_invents_no_time() -> None:
     assert [line.split()[0] for line in lines] == ["::error", "::error", "::notice", "::notice"]
     for created, seconds in (("2025-01-01T00:00:00+00:00", 61.25), ("", 0), ("?", 0)):
         found = replace(LOW, created=created, seconds=float(seconds))
-        root = ET.fromstring(text_of(render([found], [], Format.JUNIT, [NoEdge().check(LOW)])))
+        root = ET.fromstring(text_of(render([found], [], Format.JUNIT, [gates.NoEdge().check(LOW)])))
         (suite,) = root
         assert suite.get("timestamp") == (created.removesuffix("+00:00") if seconds else None)
         assert [root.get("time"), suite.get("time")] == [f"{seconds}"] * 2, created

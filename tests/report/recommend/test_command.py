@@ -1,7 +1,5 @@
 """A printed command trains the study that it was printed for."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hypothesis import given
@@ -17,45 +15,32 @@ from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests.command_line import understood
-from tests.specs import optimizers, trainings
+from tests.report.view.examples import known
+from tests.specs import ours, trainings
 
 axes = st.lists(st.floats(1e-9, 1e3), min_size=2, max_size=6, unique_by=lambda v: f"{v:.12g}").map(tuple)
-ranges = st.sampled_from(["2^-9:2^1", "1e-4:1e-1:9", "2^-3:2^-2:5", "0.1,0.3,0.5"]).map(
-    lambda text: parse_axis(text, "lr")
-)
+texts = st.sampled_from(["2^-9:2^1", "1e-4:1e-1:9", "2^-3:2^-2:5", "0.1,0.3,0.5"])
+ranges = texts.map(lambda text: parse_axis(text, "lr"))
 decays = st.builds(lambda zero, axis: (0.0,) * zero + axis, st.booleans(), axes | ranges)
-
-
-specs = st.builds(
-    StudySpec,
-    st.sampled_from([Kind.GRID, Kind.TPE]),
-    optimizers,
-    st.builds(Lattice, axes | ranges, decays),
-    st.integers(1, 9).map(lambda count: tuple(range(count))),
-    st.sampled_from(sorted(Task().metrics)),
-    trainings,
-    given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
-)
+lattices = st.builds(Lattice, axes | ranges, decays)
+counts = st.integers(1, 9).map(lambda count: tuple(range(count)))
+specs = st.builds(replace, ours, lattice=lattices, seeds=counts, task=trainings)
 printable = st.text(min_size=1).filter(lambda text: text.isprintable() and bool(text.strip()))
 
 
 def default(optimizer: str = "adamw") -> StudySpec:
     """Return the study of `grid --optimizer` without other options."""
     preset, variant = find_preset(DEFAULT), Variant.named(optimizer)
-    seeds, task = tuple(range(preset.seeds)), preset.task.changed(**variant.task)
-    chosen = variant.optimizer
-    return StudySpec(Kind.GRID, chosen, preset.lattice(chosen), seeds, preset.metric, task)
+    lattice, task = preset.lattice(variant.optimizer), preset.task.changed(**variant.task)
+    return StudySpec(Kind.GRID, variant.optimizer, lattice, tuple(range(preset.seeds)), preset.metric, task)
 
 
 @given(specs, st.none() | printable, st.none() | printable)
 def test_command_is_read_as_the_same_study(spec: StudySpec, name: str | None, storage: str | None) -> None:
-    words = command(spec, name or spec.default_name, storage, points=12)
-    assert words is not None
-    found = understood(" ".join(words))
+    found = understood(" ".join(known(command(spec, name or spec.default_name, storage, points=12))))
     assert (found.spec, found.name, found.storage) == (spec, name or spec.default_name, storage)
     assert found.points == (12 if spec.kind is Kind.TPE else 0)
-    axis = spec.lattice.weight_decay
-    assert parse_axis(axis_text(axis), "wd") == axis
+    assert parse_axis(axis_text(spec.lattice.weight_decay), "wd") == spec.lattice.weight_decay
 
 
 def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> None:
@@ -74,12 +59,11 @@ def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> No
         ("adam", Task(data="cifar10", augment="crop-flip"), "--data cifar10 --augment crop-flip"),
     ):
         spec = replace(default(name), task=own)
-        found = " ".join(command(spec, spec.default_name) or ())
+        found = " ".join(known(command(spec, spec.default_name)))
         assert found == f"lrwd-sweep grid --optimizer {name} {more}"
     for name in ("adamwr", "sgdwr", "rmspropwr"):  # schedule and normalized decay
         plain = default(f"{name.removesuffix('r')}:normalized")
-        assert plain.task is not None
-        spec = replace(plain, task=plain.task.changed(schedule=Schedule.RESTARTS))
+        spec = replace(plain, task=known(plain.task).changed(schedule=Schedule.RESTARTS))
         assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
     text = "0,0.001,0.01:0.9:9,2.5,6"  # a range stays a range with values beside it
     assert axis_text(parse_axis(text, "wd")) == text
@@ -87,10 +71,8 @@ def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> No
 
 def test_name_means_nothing_to_the_shell_and_an_untypeable_one_has_no_command() -> None:
     for name in ("$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"):
-        spec = replace(default(), task=Task(data="cifar10"))
-        words = command(spec, name, name, data_dir=name)
-        assert words is not None
-        found = understood(" ".join(words))
+        words = command(replace(default(), task=Task(data="cifar10")), name, name, data_dir=name)
+        found = understood(" ".join(known(words)))
         assert (found.name, found.storage, found.data_dir) == (name, name, name)
     for spec, name in (
         (replace(default(), task=None, kind=Kind.IMPORT), "mine"),
@@ -100,18 +82,16 @@ def test_name_means_nothing_to_the_shell_and_an_untypeable_one_has_no_command() 
     ):
         assert command(spec, name) is None
         assert name == "mine" or report_command(name, "val_error", None) == ()
-    words = ("lrwd-sweep report 'a b'", "--metric val_error", "--storage s.db")
-    assert report_command("a b", "val_error", "s.db") == words
+    report = report_command("a b", "val_error", "s.db")
+    assert report == ("lrwd-sweep report 'a b'", "--metric val_error", "--storage s.db")
 
 
 def test_studies_that_differ_only_in_their_optimizer_are_compared_by_one_command() -> None:
     lattice = Lattice((0.1, 0.2), (0.25, 0.5))
     specs = [replace(default(name), lattice=lattice, given_cap=2.5) for name in ("sgd", "sgdw")]
     found = compare_command({spec.default_name: spec for spec in specs}, "my store.db", "data")
-    assert " ".join(found or ()) == (
-        "lrwd-sweep compare sgd sgdw --lr 0.1,0.2 --wd 2^-2,2^-1 --cap 2.5 --data-dir data "
-        "--storage 'my store.db'"
-    )
+    words = "lrwd-sweep compare sgd sgdw --lr 0.1,0.2 --wd 2^-2,2^-1 --cap 2.5 --data-dir data"
+    assert " ".join(known(found)) == f"{words} --storage 'my store.db'"
     adam, adamw = default("adam"), default("adamw")
     both = {spec.default_name: spec for spec in (adam, adamw)}
     assert compare_command(both) == ("lrwd-sweep compare adam adamw",)

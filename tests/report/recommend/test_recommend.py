@@ -1,7 +1,5 @@
 """The recommended cells are the best and the most forgiving; next steps have commands that train them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,21 +23,21 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests import studies
 from tests.command_line import understood
-from tests.report.view.examples import lost, study, surface, valley
+from tests.report.view.examples import known, lost, study, surface, valley
 from tests.studies import LATTICE, Height, bowl
 
 AXIS = LATTICE.lr
 BASELINE = Lattice(AXIS, (0.0, *LATTICE.weight_decay))
 
 
-def right(a: float, b: float) -> float:
-    """Return a bowl whose least value is to the right of the lattice."""
-    return bowl(a - 5, b)
-
-
 def trained(height: Height = bowl, **options: Any) -> Result:
     """Return a study of the digits under its default name."""
     return studies.study(height, None, **options)
+
+
+def right(**options: Any) -> Result:
+    """Return a bowl whose least value is to the right of the lattice."""
+    return trained(lambda a, b: bowl(a - 5, b), **options)
 
 
 def as_search(found: Result, *more: Trial, keep: Callable[[Cell], bool] = lambda cell: True) -> Result:
@@ -57,11 +55,11 @@ def follow(result: Result, given: Advice) -> StudySpec:
     """Return the spec that the advised command trains: of the same study, with all of its cells."""
     found = understood(given.command_line or "")
     assert (found.name, found.storage) == (result.name, result.storage)
-    assert found.spec is not None
-    assert result.spec.differences(found.spec) == []
-    assert set(result.spec.lattice.cells()) <= set(found.spec.lattice.cells())
-    assert set(result.spec.seeds) <= set(found.spec.seeds)
-    return found.spec
+    old, new = result.spec, known(found.spec)
+    assert old.differences(new) == []
+    assert set(old.lattice.cells()) <= set(new.lattice.cells())
+    assert set(old.seeds) <= set(new.seeds)
+    return new
 
 
 def only(found: Result) -> Advice:
@@ -84,16 +82,13 @@ def test_best_cell_and_the_most_forgiving_are_recommended() -> None:
     best, forgiving = recommendations(trained(lambda a, b: pits.get((a, b), bowl(a, b)))).cells
     assert (best.role, best.cell) == ("best", Cell(2.0**-7, 2.0**-3))
     assert (forgiving.role, forgiving.cell) == ("most forgiving", Cell(2.0**-6, 2.0**-4))
-    assert best.around is not None
-    assert forgiving.around is not None
-    assert forgiving.around.mean < best.around.mean
-    assert best.around.worst == pytest.approx(1.0001)
+    assert known(forgiving.around).mean < known(best.around).mean
+    assert known(best.around).worst == pytest.approx(1.0001)
     edge, *_ = recommendations(trained(lambda a, b: 1 + 2.0**b, lattice=BASELINE)).cells
     assert (edge.cell.weight_decay, edge.around, edge.timescale_epochs, len(edge.lines)) == (0, None, None, 1)
     assert np.isnan(blocks(surface(valley(6, 7), baseline=True))[0][:, :2]).all()  # it is no neighbor
     found = recommendations(study(kind=Kind.TPE))
-    assert [cell.role for cell in found.cells] == ["best"]
-    assert "search" in found.why_not_forgiving
+    assert ([cell.role for cell in found.cells], "search" in found.why_not_forgiving) == (["best"], True)
     found = recommendations(lost())
     assert (found.cells, found.why_not_forgiving) == ((), "no cell counts")
     for rule in DecayRule:
@@ -102,10 +97,10 @@ def test_best_cell_and_the_most_forgiving_are_recommended() -> None:
     base = study(optimizer="adampw")
     trials = [replace(trial, curves={"projection": (0.5, 1.0)}) for trial in base.trials]
     counted, *_ = recommendations(result("x", base.spec, "", trials)).cells
+    unknown, *_ = recommendations(base).cells
     lam = counted.cell.weight_decay
     assert counted.timescale_steps == pytest.approx(1 / (lam * (0.25 + 0.75 * 0.1)))
     assert counted.timescale_steps_projected is None
-    unknown, *_ = recommendations(base).cells
     assert (unknown.timescale_steps, unknown.timescale_steps_projected) == pytest.approx((1 / lam, 10 / lam))
 
 
@@ -115,13 +110,11 @@ outs = st.sampled_from(["diverged", "capped", "missing", "failed"])
 @given(st.integers(0, 4), st.integers(0, 4), outs, st.integers(0, 2**32 - 1))
 def test_block_is_a_cell_and_its_eight_neighbours_that_count(i: int, j: int, how: str, stream: int) -> None:
     values = np.random.default_rng(stream).random((5, 6))
-    index, (mean, worst) = most_forgiving(surface(values)), blocks(surface(values))
+    index, (mean, worst) = known(most_forgiving(surface(values))), blocks(surface(values))
     for p, q in np.ndindex(3, 4):
         block = values[p : p + 3, q : q + 3]
         assert (mean[p + 1, q + 1], worst[p + 1, q + 1]) == (pytest.approx(block.mean()), block.max())
-    assert index is not None
-    assert mean[index] == np.nanmin(mean)
-    assert np.isnan(mean).sum() == 30 - 12
+    assert (mean[index], np.isnan(mean).sum()) == (np.nanmin(mean), 30 - 12)
     assert most_forgiving(surface(valley(2, 5))) is None
     found = surface(values, cap=10.0)
     found.values[i, j] = 10.0 if how == "capped" else np.nan
@@ -155,13 +148,11 @@ def test_lattice_is_extended_where_its_best_cells_are_on_the_edge() -> None:
     assert only(found).why == "too few rows carry the ridge: search on"
 
 
-def tilted(noise: float, stream: int) -> Result:
-    """Return a noisy bowl whose ridge slope is −0.2, near the margin."""
-    return trained(lambda a, b: 0.1 + 0.01 * a**2 + 0.02 * (b + 0.2 * a) ** 2, noise=noise, stream=stream)
-
-
 def test_noise_or_few_seeds_add_seeds() -> None:
-    noisy, few, near = tilted(0.02, 2), trained(seeds=1), tilted(0.01, 0)
+    def tilted(a: float, b: float) -> float:  # a slope of −0.2, near the margin
+        return 0.1 + 0.01 * a**2 + 0.02 * (b + 0.2 * a) ** 2
+
+    noisy, few, near = trained(tilted, noise=0.02, stream=2), trained(seeds=1), trained(tilted, noise=0.01)
     assert (noisy.separability.verdict, noisy.separability.seeds_to_settle) == (Verdict.UNDETERMINED, 6)
     for found, why, seeds in (
         (noisy, "add seeds", 6),
@@ -179,24 +170,24 @@ def test_noise_or_few_seeds_add_seeds() -> None:
     flat = trained(lambda a, b: 0.3, noise=0.01)
     assert not any("seeds" in each.why for each in advice(flat))  # twice of them would not show an effect
     noisy = trained(noise=0.02, seeds=1)
-    (more,) = (each for each in advice(noisy, [trained(optimizer="adam", seeds=1), noisy]) if each.command)
-    assert more.command is not None
-    assert more.command[0] == "lrwd-sweep compare adam adamw", "compared studies go on together"
-    assert not any("--seeds" in words for words in more.command)  # five are the default
+    every = advice(noisy, [trained(optimizer="adam", seeds=1), noisy])
+    ((together, *options),) = (each.command for each in every if each.command)
+    assert together == "lrwd-sweep compare adam adamw", "compared studies go on together"
+    assert not any("--seeds" in words for words in options)  # five are the default
     task = Task(momentum=0.5, nesterov=True, momentum_form=MomentumForm.TORCH, decay_all=False)
-    found = trained(right, seeds=1, optimizer="sgd")
-    found = result(found.name, replace(found.spec, task=task), "", found.trials)
-    found = replace(found, name=found.spec.default_name)
+    found = right(seeds=1, optimizer="sgd")
+    momentum = replace(found.spec, task=task)
+    found = result(momentum.default_name, momentum, "", found.trials)
     first, second = (follow(found, each) for each in advice(found))
     assert (len(first.seeds), len(second.seeds), second.lattice) == (1, 5, first.lattice)
 
 
 def test_missing_lanes_come_first_and_small_lattices_grow() -> None:
-    found = trained(lambda a, b: math.inf if a == -3 else right(a, b))
+    found = trained(lambda a, b: math.inf if a == -3 else bowl(a - 5, b))
     assert only(found).why.startswith("7 cells have missing or failed lanes")
     assert follow(found, only(found)) == found.spec
     (both,) = advice(found, [trained(optimizer="adam"), found])
-    assert (both.command or [""])[0] == "lrwd-sweep compare adam adamw"
+    assert known(both.command)[0] == "lrwd-sweep compare adam adamw"
     search = as_search(trained(), Trial(Cell(0.01, 0.01), 0, Status.FAILED))
     assert only(search).why.startswith("1 points have missing or failed lanes")
     two, few, many = AXIS[3:5], AXIS[2:5], tuple(2.0 ** np.arange(-12, 0))
@@ -236,28 +227,26 @@ def test_study_in_which_nothing_counts_or_that_overfits_is_told_why() -> None:
 
 
 def test_search_continues_with_more_points_and_an_import_without_a_command() -> None:
-    found = as_search(trained(right))
+    found = as_search(right())
     command = understood(advice(found)[0].command_line or "")
-    assert command.spec is not None
-    assert (command.spec.kind, command.name, command.points) == (Kind.TPE, found.name, math.ceil(49 * 1.5))
-    assert max(command.spec.lattice.lr) > max(AXIS)
+    wider = known(command.spec)
+    assert (wider.kind, command.name, command.points) == (Kind.TPE, found.name, math.ceil(49 * 1.5))
+    assert max(wider.lattice.lr) > max(AXIS)
     sparse = as_search(trained(), keep=lambda cell: 4 * cell.lr == cell.weight_decay)
     assert only(sparse).why == "7 cells count, 10 are needed: search on"
     command = understood(only(sparse).command_line or "")
     assert (command.spec, command.points) == (sparse.spec, 11)
     for seeds in (1, 3):
-        found = trained(right, seeds=seeds, kind=Kind.IMPORT)
+        found = right(seeds=seeds, kind=Kind.IMPORT)
         assert all(each.command is None and each.why for each in advice(found))
     found = trained(lambda a, b: bowl(a, 0), lattice=Lattice(AXIS, (0.0,)), kind=Kind.IMPORT)
     assert only(found) == Advice("no cell has decay: sweep wd too")
 
 
-axes = st.lists(st.floats(1e-12, 1e6), min_size=2, max_size=8, unique_by=lambda v: f"{v:.12g}").map(
-    lambda values: Lattice(tuple(values), (1.0,)).lr
-)
+values = st.lists(st.floats(1e-12, 1e6), min_size=2, max_size=8, unique_by=lambda v: f"{v:.12g}")
 
 
-@given(axes, st.sampled_from(["low", "high"]))
+@given(values.map(lambda axis: Lattice(tuple(axis), (1.0,)).lr), st.sampled_from(["low", "high"]))
 def test_longer_and_finer_axes_keep_their_values(axis: tuple[float, ...], end: str) -> None:
     longer, denser = extended(axis, end), finer(axis)
     assert set(axis) <= set(longer) & set(denser)

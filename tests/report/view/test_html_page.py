@@ -6,8 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -19,14 +17,13 @@ import pytest
 from lrwd_sweep.report.result import Result, comparison
 from lrwd_sweep.report.view.html_page import html, raised, slope_axis
 from lrwd_sweep.spec.study import Kind
-from tests.report.view.examples import EPOCHS, harmful, labelled, lost, measured, study
+from tests.report.view.examples import EPOCHS, harmful, having, known, labelled, lost, measured, study
 from tests.report.view.test_tables import based
 
 LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", "audio", "base", "form"}
 
 
 def page(results: list[Result]) -> str:
-    """Write a report of all results, compared pair by pair."""
     return html(results, [comparison(a, b) for a, b in pairwise(results)])
 
 
@@ -36,49 +33,37 @@ def parsed(text: str) -> Element:
 
 
 def all_of(tree: Element, tag: str, class_: str = "") -> list[Element]:
-    """Find elements by tag, whatever their namespace, and class."""
-    return [
-        node
-        for node in tree.iter()
-        if str(node.tag).split("}")[-1] == tag and (not class_ or class_ in node.get("class", "").split())
-    ]
-
-
-CASES: dict[str, Callable[[], list[Result]]] = {
-    "curves": lambda: [measured("a", "adam"), measured("b")],
-    "search": lambda: [measured(kind=Kind.TPE), study("b", seeds=1)],
-    "hostile": lambda: [labelled(), study()],
-    "lost": lambda: [lost(), study()],
-}
+    found = tree.iterfind(f".//{{*}}{tag}")
+    return [node for node in found if not class_ or class_ in node.get("class", "").split()]
 
 
 def test_pages_are_well_formed_and_load_nothing() -> None:
-    for case, results in CASES.items():
-        text = page(results())
+    hostile = [labelled(), study()]
+    search = [measured(kind=Kind.TPE), study("b", seeds=1)]
+    for results in ([measured("a", "adam"), measured("b")], search, hostile, [lost(), study()]):
+        text, case = page(results), results[0].name
         tree = parsed(text)
         ids = [node.get("id") for node in tree.iter() if node.get("id")]
-        assert len(ids) == len(set(ids)), case
+        assert (len(ids), len(all_of(tree, "h1"))) == (len(set(ids)), 1), case
         assert {node.get("aria-labelledby") for node in tree.iter()} - {None} <= set(ids), case
-        assert len(all_of(tree, "h1")) == 1, case
         assert not LOADERS & {str(node.tag).split("}")[-1] for node in tree.iter()}, case
         names = {name.split("}")[-1] for node in tree.iter() for name in node.attrib}
-        assert not {"src", "href", "srcset", "style"} & names, case
-        assert not [name for name in names if name.startswith("on")], case
+        assert not [name for name in names if re.match("on|(src|href|srcset|style)$", name)], case
         assert not re.search(r"url\(|@import", all_of(tree, "style")[0].text or ""), case
         assert set(re.findall(r"\w+://\S*", text)) <= {'http://www.w3.org/2000/svg",'}, case
         assert not harmful(text), case
-        if case == "hostile":
+        if results is hostile:
             assert len(all_of(tree, "script")) == 1  # ours
             assert "`<script>\\n\\u202e=cmd() @all" in "".join(all_of(tree, "h1")[0].itertext())
-        policy = next(n for n in all_of(tree, "meta") if n.get("http-equiv") == "Content-Security-Policy")
-        rules = dict(rule.split(" ", 1) for rule in str(policy.get("content")).split("; "))
+        policy = known(tree.find(".//*[@http-equiv='Content-Security-Policy']")).attrib["content"]
+        rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
         assert rules["default-src"] == "'none'", case
-        for name, element in (("style", all_of(tree, "style")[0]), ("script", all_of(tree, "script")[-1])):
-            digest = base64.b64encode(hashlib.sha256((element.text or "").encode()).digest()).decode()
-            assert rules[f"{name}-src"] == f"'sha256-{digest}'", case
+        for name, place in (("style", 0), ("script", -1)):
+            digest = hashlib.sha256((all_of(tree, name)[place].text or "").encode()).digest()
+            assert rules[f"{name}-src"] == f"'sha256-{base64.b64encode(digest).decode()}'", case
 
 
-def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
+def test_cells_carry_place_value_seeds_marks_and_the_ridge_and_bands_have_the_margin() -> None:
     found = study()
     tree = parsed(page([found, study("b")]))
     assert len(all_of(tree, "linearGradient")) == 1, "both studies have one scale"
@@ -86,9 +71,8 @@ def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
     cells = {cell.get("data-cell"): cell for cell in all_of(first, "g", "cell")}
     titles = {key: "".join(cell[0].itertext()) for key, cell in cells.items()}
     assert len(titles) == 25
-    assert re.fullmatch(
-        r"α 2⁻⁹ = 0\.00195, λ 2⁻⁷ = 0\.00781\ndiverged\nseed 0: diverged, 1: 0\.\d+, 2: 0\.\d+", titles["0-0"]
-    )
+    seeds = r"diverged\nseed 0: diverged, 1: 0\.\d+, 2: 0\.\d+"
+    assert re.fullmatch(rf"α 2⁻⁹ = 0\.00195, λ 2⁻⁷ = 0\.00781\n{seeds}", titles["0-0"])
     (best,) = (line for title in titles.values() for line in title.splitlines() if "the best cell" in line)
     assert re.match(r"val_loss 0\.\d+ ± 0\.\d+, the best cell, best of its row", best)
     assert sum("one of the ten best" in title for title in titles.values()) == 9
@@ -99,20 +83,16 @@ def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
     points = [tuple(map(float, p.split(","))) for line in lines for p in str(line.get("points")).split()]
     for (x, y), (i, minimum) in zip(points, found.separability.ridge, strict=True):
         j = int(np.abs(np.log2(found.surface.weight_decay) - minimum).argmin())
-        rect = cells[f"{i}-{j}"].find("{*}rect")
-        assert rect is not None
-        left, top, width, height = (float(str(rect.get(name))) for name in ("x", "y", "width", "height"))
+        rect = known(cells[f"{i}-{j}"].find("{*}rect"))
+        left, top, width, height = (float(rect.attrib[name]) for name in ("x", "y", "width", "height"))
         assert left - 0.1 <= x <= left + width + 0.1
         assert y == pytest.approx(top + height / 2)
     lattice = all_of(parsed(page([based()])), "svg", "lattice")[0]
-    rects = [cell.find("{*}rect") for cell in all_of(lattice, "g", "cell")]
-    gaps = np.diff(sorted({float(str(rect.get("x"))) for rect in rects if rect is not None}))
+    rects = [known(cell.find("{*}rect")) for cell in all_of(lattice, "g", "cell")]
+    gaps = np.diff(sorted({float(rect.attrib["x"]) for rect in rects}))
     assert gaps[0] > gaps[1] == pytest.approx(gaps[2]), "the column without decay stands apart"
     assert raised("2⁻⁷·⁵ = <") == "2<sup>−7.5</sup> = &lt;"
-
-
-def test_bands_of_slopes_are_those_of_the_margin() -> None:
-    wide = replace(study(), separability=replace(study().separability, margin=0.5))
+    wide = having(margin=0.5)
     axis = slope_axis([wide])
     for start, width, verdict in axis["bands"]:
         middle = {"separable": 0.0, "product-coupled": -1.0}[verdict]
@@ -125,14 +105,10 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
     found = measured()
     tree = parsed(page([found]))
     data = json.loads(all_of(tree, "script", "data")[0].text or "")
-    best = found.surface.best()
-    assert best is not None
     panel = all_of(all_of(tree, "figure", "curves")[0], "g", "plot")[0]
-    in_file = [str(line.get("points")) for line in all_of(all_of(panel, "g", "best")[0], "polyline")]
-    assert in_file == [
-        " ".join(f"{x},{y}" for x, y in zip(data["x"], lane, strict=False))
-        for lane in data["cells"]["{}-{}".format(*best)][0]
-    ]
+    in_file = [line.get("points", "").split() for line in all_of(all_of(panel, "g", "best")[0], "polyline")]
+    lanes = data["cells"]["{}-{}".format(*known(found.surface.best()))][0]
+    assert in_file == [[f"{x},{y}" for x, y in zip(data["x"], lane, strict=False)] for lane in lanes]
     assert (len(in_file), len(data["x"])) == (3, EPOCHS)
     assert [len(lane) for lane in data["cells"]["0-0"][0]] == [0, EPOCHS, EPOCHS]  # one diverged
     assert not all_of(parsed(page([study()])), "script", "data")
@@ -168,11 +144,12 @@ def browse(text: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[
 
 @pytest.mark.browser
 def test_browser_loads_nothing_and_walks_the_lattice(tmp_path: Path) -> None:
-    text = page(CASES["curves"]())
+    text = page([measured("a", "adam"), measured("b")])
     loading = text.replace("</main>", '</main><img src="picture.png" alt="">')
     assert "Content Security Policy" in browse(loading, tmp_path, "--dump-dom").stderr
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     driven = text.replace("</body>", f"<script>{DRIVEN}</script></body>")
-    found = re.search("<title>(.*?)</title>", browse(driven, tmp_path, "--dump-dom").stdout, re.S)
-    assert found is not None  # nothing loaded; three seeds, two panels
-    assert found[1].startswith("0 6 3-2 α 2⁻⁶ = 0.0156, λ′ 2⁻⁵ = 0.0312")
+    title, *_ = re.findall("<title>(.*?)</title>", browse(driven, tmp_path, "--dump-dom").stdout, re.S)
+    assert title.startswith(
+        "0 6 3-2 α 2⁻⁶ = 0.0156, λ′ 2⁻⁵ = 0.0312"
+    )  # nothing loaded; three seeds, two panels

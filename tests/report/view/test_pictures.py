@@ -1,53 +1,61 @@
-"""Quantities are read from every lane; only ranked quantities have a best cell."""
+"""Heatmaps and charts fit their console and show every value, mark and series of every quantity."""
 
 import json
+import re
 from dataclasses import replace
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
-from rich.cells import cell_len
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view import pictures as views
-from lrwd_sweep.report.view.line_chart import Chart
+from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.report.view.line_chart import COLOURS, MARKS, SIZE, Chart, Range, Series
+from lrwd_sweep.report.view.paper_figure import colour_scale
 from lrwd_sweep.report.view.pictures import Quantity, curves, resolved, scatter, show_renderables
-from lrwd_sweep.science.surface import Surface
-from lrwd_sweep.science.trial import Status
-from tests.report.view.examples import EPOCHS, drawn, measured, study
+from lrwd_sweep.report.view.tiles import Mark, Numbers, Rgb, Scale, Tiles, colour, dimmed, luminance, text_on
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.separability import analyse
+from lrwd_sweep.science.surface import CellStatus, Float
+from lrwd_sweep.science.trial import Direction, Status
+from tests import studies
+from tests.report.view.examples import EPOCHS, drawn, known, measured, stopped, study, surface, valley
 from tests.report.view.schema import faults
+
+TERMINAL: Any = {"force_terminal": True, "color_system": "truecolor"}
 
 
 def two() -> list[Result]:
     return [measured("a", "adam"), measured("b", "adamw")]
 
 
-def surface_of(name: str) -> Surface:
-    surface = Quantity(name).surface(measured())
-    assert surface is not None
-    return surface
-
-
 def shown(*names: str, width: int = 100, encoding: str = "utf-8") -> str:
     return "".join(drawn(found, width, encoding) for found in show_renderables(two(), names))
 
 
+def contrast(one: Rgb, other: Rgb) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
 def check(chart: Chart | None, title: str, *abouts: str) -> Chart:
-    assert chart is not None
-    assert (chart.title, [series.about for series in chart.series]) == (title, [*abouts])
-    return chart
+    assert (known(chart).title, [series.about for series in known(chart).series]) == (title, [*abouts])
+    return known(chart)
 
 
-def test_surface_holds_the_last_value_or_the_mean_over_the_epochs() -> None:
-    assert np.array_equal(surface_of("val_loss").mean, measured().surface.mean, equal_nan=True)
-    norm, rate = surface_of("norm"), surface_of("effective_lr")
+def test_quantities_have_surfaces_and_names_or_a_reason_if_absent() -> None:
+    names = ("val_loss", "norm", "effective_lr")
+    loss, norm, rate = (known(Quantity(name).surface(measured())) for name in names)
+    assert np.array_equal(loss.mean, measured().surface.mean, equal_nan=True)
     assert norm.mean[1:, :] == pytest.approx(np.tile(norm.weight_decay * EPOCHS, (4, 1)))
     assert rate.mean[1:, 0] == pytest.approx(rate.lr[1:] * (1 - 2.0**-EPOCHS) / EPOCHS)
     assert (norm.metric, norm.cap, rate.metric) == ("norm", None, "effective_lr, mean over the epochs")
-
-
-def test_quantities_have_names_and_a_reason_if_absent() -> None:
     cases = {("projection", "adamw"): "no projection: only adamp", ("projection", "adamp"): "trained without"}
     for (name, optimizer), reason in (cases | {("mine", "adamw"): "no mine in the store"}).items():
         quantity, found = Quantity(name), measured(optimizer=optimizer)
@@ -81,17 +89,14 @@ def test_pictures_fit_the_console_and_are_in_json_markdown_and_html() -> None:
     names = ["norm", "scatter", "projection"]
     for width, encoding in ((40, "ascii"), (120, "utf-8")):
         text = shown(*names, "curves", "val_error", width=width, encoding=encoding)
-        assert max(map(cell_len, text.splitlines())) <= width
         assert text.isascii() is (encoding == "ascii")
     norms = shown("norm").split(" by epoch")[0]
     assert not [mark for mark in ("★", "○ ten", "┃", "best of", "row's best") if mark in norms]
     trials = tuple(replace(t, curves={**t.curves, "norm": (1e5,)}) for t in measured("b").trials)
     (picture,) = views.pictures([measured(), replace(measured("b"), trials=trials)], ["norm"])
     assert {heatmap.surface.metric for _, heatmap in picture.heatmaps} == {"log10 of norm"}
-    content, markdown, page = (
-        text_of(render(two()[1:], [], form, show=names))
-        for form in (Format.JSON, Format.MARKDOWN, Format.HTML)
-    )
+    forms = Format.JSON, Format.MARKDOWN, Format.HTML
+    content, markdown, page = (text_of(render(two()[1:], [], form, show=names)) for form in forms)
     document = json.loads(content)
     assert faults(document, "report") == []
     norm, *parts, projection = document["studies"][0]["shown"]
@@ -102,3 +107,184 @@ def test_pictures_fit_the_console_and_are_in_json_markdown_and_html() -> None:
     norm_part, scattered = page.split('id="shown-0"')[1].split('id="shown-1"')
     assert (norm_part.count('data-cell="'), "<polyline points=" in norm_part) == (25, True)
     assert all("no projection" in text for text in (projection["reason"], markdown, scattered))
+
+
+THIRTY = np.arange(1.0, 31)
+DRAWN = """\
+val_loss (log) by epoch, mean of 3 seeds
+   1 ┤⢱
+     │ ⢣
+ 0.5 ┤⢢⠈⢆
+     │⠈⢆ ●⡀
+     │ ⠘⡄ ⠈⢆⡀
+ 0.2 ┤  ⠘⢄  ⠈⠢⢄
+"""
+
+
+def lines(*series: Series, joined: bool = True) -> Chart:
+    return known(Chart.of("mean of 3 seeds", "val_loss", "epoch", series, joined=joined))
+
+
+def chart(count: int = 3, *, joined: bool = True) -> Chart:
+    """Return losses that fall, each half as large as the one before."""
+    return lines(*(Series(f"number {k}", THIRTY, 2.0**-k / THIRTY) for k in range(count)), joined=joined)
+
+
+def test_lines_are_drawn_without_infinite_or_absurd_values_and_ticks_stay_in_the_panel() -> None:
+    text = drawn(chart(2), 60)
+    assert (text.startswith(DRAWN), text.splitlines()[-4].count("┬")) == (True, 3), text
+    assert "\x1b[38" in drawn(chart(), **TERMINAL)
+    for code in COLOURS:
+        red, green, blue = bytes.fromhex(code[1:])
+        assert min(contrast((red, green, blue), (grey,) * 3) for grey in (0, 255)) >= 3, code
+    gone = Series("gone", THIRTY, np.full(30, np.nan))
+    assert Chart.of("", "y", "epoch", [gone], joined=True) is None
+    found = lines(gone, Series("broken", THIRTY, np.where(THIRTY < 20, 1 / THIRTY, np.inf)))
+    assert ([series.about for series in found.series], found.x.high) == (["broken"], 19)
+    for absurd in (6e15, -6e15):
+        found = lines(Series("a", THIRTY, np.where(THIRTY == 4, absurd, 2.0 / THIRTY)))
+        assert 0 < found.y.low < found.y.high <= 2.0, absurd
+        assert found.title.endswith("mean of 3 seeds; points far off are drawn on the rim")
+    for low, span in product((1e-6, 0.3, 1.0, 7e5, -2.0), (1e-3, 1.0, 999.0)):
+        ticks = Range(low, low + span, low > 0).ticks()
+        assert 2 <= len(ticks) <= 12, (low, span)
+        assert all(0 <= height <= SIZE for height, _ in ticks), (low, span)
+
+
+@given(st.integers(20, 140), st.integers(1, 9), st.booleans(), st.sampled_from(["utf-8", "ascii"]))
+def test_chart_fits_and_shows_every_series(width: int, count: int, joined: bool, encoding: str) -> None:
+    assert drawn(chart(count, joined=joined), width, encoding).isascii() == (encoding == "ascii")
+    text = drawn(chart(count, joined=joined), 140)
+    plot = "".join(line.partition("┤")[2] or line.partition("│")[2] for line in text.splitlines())
+    assert joined or set(plot) == {" ", *MARKS[:count]}
+    assert all(mark in plot and f"{mark} number {k}" in text for k, mark in enumerate(MARKS[:count]))
+
+
+FORMULA = Optimizer.parse("adamw").formula
+LATTICE = """\
+adamw   θ ← θ − η(α m̂/(√v̂+ε) + λθ)
+2⁻¹   .524    .269 ┃.164○ .209○ .404
+2⁻²   .487    .232 ┃.127○ .172○ .366
+2⁻³   .474    .219○┃.114★ .159○ .354
+2⁻⁴   .487    .232○┃.127○ .172○ .366
+2⁻⁵   .774     ×     !     ·   │.654
+α↑λ→  0       2⁻⁴   2⁻³   2⁻²   2⁻¹
+numbers: val_loss, mean of 3 seeds
+rows: learning rate α; columns: weight decay λ (independent)
+★ best   ○ ten best   ┃ row's best, the ridge
+│ row's best, not in the slope   × diverged   ! failed
+· missing
+"""
+
+
+def test_lattice_with_baseline_and_lost_cells_is_drawn_as_stored_here() -> None:
+    found = surface(np.stack([valley(5, 5) + seed / 1000 for seed in range(3)], axis=2), baseline=True)
+    found.values[0, 1:4] = np.nan
+    for j, status in enumerate((CellStatus.DIVERGED, CellStatus.FAILED, CellStatus.MISSING), start=1):
+        found.lanes[0, j] = status.value
+    heatmap = Heatmap(found, "adamw", FORMULA, separability=analyse(found))
+    assert drawn(heatmap, 60) == LATTICE
+    text = " ".join(drawn(heatmap, 60, "ascii").split())
+    for part in ("+ lambda*theta)", "2^-3 .474 .219o|.114* .159o .354", "x ! . :.654 lr^wd> 0", ". missing"):
+        assert part in text, part
+    assert "8;" not in drawn(heatmap, **TERMINAL, no_color=True)  # neither 38; nor 48;
+
+
+def test_sixteen_colours_give_five_backgrounds_and_eight_colours_suffice() -> None:
+    text = drawn(Heatmap(surface(valley())), force_terminal=True, color_system="standard")
+    used = {int(code) for codes in re.findall(r"\x1b\[([\d;]+)m", text) for code in codes.split(";")}
+    assert {code for code in used if 40 <= code <= 49 or code >= 100} == {42, 43, 44, 45, 46}
+    assert not used & {38, 48, *range(90, 108)}
+    (best,) = re.findall(r"\x1b\[([\d;]+)m[^\x1b]*\d★", text)
+    assert {"43", "30"} <= set(best.split(";"))  # black on yellow
+
+
+def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
+    text = drawn(Heatmap(surface(2310 + valley()), "t"))
+    assert ("above the best (2310.1" in text, "┃  0★" in text) == (True, True)
+    text = drawn(Heatmap(surface(valley(6, 25)), "t"), 60)
+    assert "digits: tenths of the scale" in text
+    assert all(set(row[6:]) <= set("0123456789★○┃ ") for row in text.splitlines()[1:7])
+    capped = drawn(Heatmap(surface(np.array([[0.5, 0.4], [2.3, 2.3]]), cap=0.45), "t"))
+    assert (capped.count("★ "), ".400★" in capped, "2.30" in capped) == (1, True, True)
+    pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
+    assert ["two" in drawn(pair, width).splitlines()[0] for width in (170, 100)] == [True, False]
+    assert drawn(pair, 170).count("★ best") == 1  # one legend
+    values = np.ones((100, 100)) + np.random.default_rng(0).random((100, 100))
+    values[37, 61] = 0.5
+    text = drawn(Gallery([Heatmap(surface(values), "t")], max_rows=25))
+    assert text.splitlines()[1 + (99 - 37) // 4].count("★") == 1
+    assert "thinned: each tile is the best of 4×2 cells" in text
+    for rows, columns, width in ((1, 1, 8), (1, 7, 30), (7, 1, 80), (40, 25, 8), (40, 25, 170), (11, 12, 30)):
+        lines = drawn(Heatmap(surface(valley(rows, columns), baseline=columns > 7), ""), width).splitlines()
+        assert lines[rows].startswith("α↑"), (rows, columns, width)
+
+
+def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
+    found = stopped().surface
+    assert {tile.mark for tile in Tiles.of(found).every} == {Mark.PARTIAL, Mark.MISSING}
+    text = " ".join(drawn(Heatmap(found, "t"), 20).split())
+    assert "some seeds are missing (42 of 147 runs)" in text
+    assert (text.count("~"), "best" in text) == (43, False)
+    pale = next(tile for tile in Tiles.of(found).every if tile.mark is Mark.PARTIAL)
+    assert pale.colour(Scale(0, 1)) == dimmed(colour(Scale(0, 1).goodness(pale.value or 0)))
+    assert "○" not in drawn(Heatmap(surface(valley(3, 3)), "t")), "the ten best of nine are all"
+
+
+def scale_of(*values: Float, direction: Direction = Direction.MINIMIZE, ranked: bool = True) -> Scale:
+    return known(Scale.of([replace(surface(each), direction=direction) for each in values], ranked=ranked))
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.floats(0, 1), st.floats(0, 1))
+def test_colours_keep_the_order_and_numbers_the_tenths(low: float, span: float, x: float, y: float) -> None:
+    scale = Scale(low, low + span)
+    better, worse = sorted((low + x * span, low + y * span))
+    assert scale.goodness(better) >= scale.goodness(worse)
+    assert scale.digit(better) <= scale.digit(worse)
+    for numbers in filter(None, (Numbers.absolute(scale), Numbers.relative(scale))):
+        assert len({numbers.text(low + k * span / 10) for k in range(11)}) == 11
+
+
+@given(st.lists(st.floats() | st.just(0.0), min_size=12, max_size=12), st.integers(5, 100))
+def test_any_values_are_drawn_within_the_width(values: list[float], width: int) -> None:
+    grid = np.array(values).reshape(3, 4)
+    finite = np.where(np.isfinite(grid) & (np.abs(grid) < 1e150), grid, np.nan)
+    drawn(Heatmap(surface(finite), ""), width)
+
+
+def test_scale_spans_all_surfaces_and_clips_one_absurd_value_and_its_ramp_rises_in_luminance() -> None:
+    assert scale_of(valley(), valley() - 0.05).bright == pytest.approx(float(valley().min()) - 0.05)
+    reach = 2 * (np.median(valley()) - valley().min())  # of the ramp, to twice the height of the better half
+    assert scale_of(valley()).dark == pytest.approx(float(valley().min() + reach))
+    assert scale_of(np.full((3, 3), 0.5)).goodness(0.5) == 1.0
+    for absurd, direction in product((6e15, -6e15), Direction):
+        values = valley()
+        values[3, 3] = absurd
+        ordinary, scale = scale_of(valley(), direction=direction), scale_of(values, direction=direction)
+        assert (scale.bright, scale.dark) == pytest.approx((ordinary.bright, ordinary.dark), rel=0.05)
+        better = (absurd > 0) is (direction is Direction.MAXIMIZE)
+        assert (scale.clipped_bright, scale.clipped) == (better, ordinary.clipped or not better)
+        assert scale.goodness(absurd) == better
+        beyond = "above" if absurd > 0 else "below"
+        assert any(end.endswith(f"and {beyond} (clipped)") for end in scale.ends)
+        diagnostic = scale_of(values, ranked=False)
+        assert (diagnostic.clipped_bright, diagnostic.clipped) == (absurd < 0, absurd > 0)
+        assert Numbers.relative(scale_of(2310 + values)).text(absurd) == (">" if absurd > 0 else "<")
+    ramp = [colour(k / 64) for k in range(65)]
+    assert all(luminance(a) < luminance(b) for a, b in pairwise(ramp))
+    assert all(contrast(background, text_on(background)) >= 4.5 for background in ramp)  # WCAG AA
+
+
+def test_a_maximised_study_is_drawn_as_its_negative() -> None:
+    low = studies.plain(studies.study(studies.ridge, "low"))
+    high = studies.mirrored(low)
+    marks = [Tiles.of(each.surface, each.separability).every for each in (low, high)]
+    assert [(t.mark, t.ridge) for t in marks[0]] == [(t.mark, t.ridge) for t in marks[1]]
+    ((pooled, *_),) = Tiles.of(high.surface, pool=(7, 7)).rows
+    assert pooled.value == high.ranked(1)[0].value
+    scale, (norm, ramp, _) = known(Scale.of([low.surface])), colour_scale([high.surface])
+    assert (norm.vmin, norm.vmax) == (-scale.dark, -scale.bright)
+    assert ramp(1.0) == colour_scale([low.surface])[1](0.0)
+    text = drawn(Heatmap(replace(surface(2310 - valley()), direction=Direction.MAXIMIZE), "t"))
+    for part in ("below the best (2309.8", "┃ 0★", "higher is better"):
+        assert part in " ".join(text.split()), part
