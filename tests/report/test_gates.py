@@ -197,11 +197,8 @@ def test_headline_names_what_failed_in_every_format() -> None:
     headline = "2 of 4 gates failed: max-best 0.1 > 0.01 (adamw); require separable, not coupled (adamw)"
     headline = headline.replace("0.1 >", f"{outcomes[0].value:.3g} >")
     texts, bare = ({form: text_of(render([LOW], [], form, of)) for form in Format} for of in (outcomes, ()))
-    for form, start in (
-        (Format.TABLE, headline),
-        (Format.MARKDOWN, f"**{headline}**"),
-        (Format.GITHUB, f"::error title=lrwd-sweep::{headline}"),
-    ):
+    starts = {Format.MARKDOWN: f"**{headline}**", Format.GITHUB: f"::error title=lrwd-sweep::{headline}"}
+    for form, start in ({Format.TABLE: headline} | starts).items():
         assert texts[form].partition("\n")[0] == start
     assert ET.fromstring(texts[Format.JUNIT]).attrib["name"] == f"lrwd-sweep: {headline}"
     body = texts[Format.HTML].partition("</h1>")[2].replace("&gt;", ">")

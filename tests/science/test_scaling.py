@@ -13,7 +13,8 @@ from tests.refusal import assert_raises
 from tests.science.separability.surfaces import surface
 
 AXES = np.arange(-11.0, -1.0), np.arange(-14.0, -2.0)
-SUPPORTED, CONTRADICTED = laws.Support.SUPPORTED, laws.Support.CONTRADICTED
+SUPPORTED, CONTRADICTED, _ = laws.Support
+INDEPENDENT = DecayRule.INDEPENDENT
 
 
 def bowl(lr: float, wd: float, seeds: int = 5, noise: float = 0, tilt: float = 0, draw: int = 0) -> Surface:
@@ -55,9 +56,7 @@ def test_planted_exponents_times_and_costs_are_found_without_noise() -> None:
     assert costs["τ constant as a share of the run"] > 0.04, "two octaves too far"
 
 
-def of_widths(
-    *best: tuple[float, float], rule: DecayRule = DecayRule.INDEPENDENT, seeds: int = 5
-) -> laws.PowerLaws:
+def of_widths(*best: tuple[float, float], rule: DecayRule = INDEPENDENT, seeds: int = 5) -> laws.PowerLaws:
     lattices = [replace(bowl(*each, seeds=seeds, noise=1e-4), rule=rule) for each in best]
     scales = [laws.ScaledLattice(64 * 4**k, one, 360, 6) for k, one in enumerate(lattices)]
     return laws.scaling(laws.Axis.WIDTH, scales[::-1])
@@ -74,7 +73,7 @@ def test_edges_few_seeds_and_rules_of_both_exponents_are_told() -> None:
     assert_raises("at least two different values", of_widths, (-6, -8))
     coupled = of_widths((-6, -8), (-5, -9), rule=DecayRule.COUPLED)
     assert (coupled.exponents[TAU_SHARE].value, coupled.rules) == (None, ())
-    for rule, decay in ((DecayRule.INDEPENDENT, -0.5), (DecayRule.LR_SCALED, 0.5)):
+    for rule, decay in ((INDEPENDENT, -0.5), (DecayRule.LR_SCALED, 0.5)):
         for rate, expected in ((-1.0, SUPPORTED), (0.0, CONTRADICTED)):
             one = of_widths((-5, -9), (-5 + 2 * rate, -9 + 2 * decay), rule=rule).rules[-1]
             assert (one.rule.source, one.support) == ("Fan et al. 2025", expected), (rule, rate)

@@ -154,10 +154,8 @@ def test_noise_or_few_seeds_add_seeds() -> None:
 
     noisy, few, near = trained(tilted, noise=0.02, stream=2), trained(seeds=1), trained(tilted, noise=0.01)
     assert (noisy.separability.verdict, noisy.separability.seeds_to_settle) == (Verdict.UNDETERMINED, 6)
-    for found, why, seeds in (
-        (noisy, "add seeds", 6),
-        (few, "1 of the 3 seeds that an interval needs: add seeds", 5),
-    ):
+    needed = "1 of the 3 seeds that an interval needs: add seeds"
+    for found, why, seeds in (noisy, "add seeds", 6), (few, needed, 5):
         assert only(found).why.endswith(why)
         assert len(follow(found, only(found)).seeds) == seeds
     assert near.separability.too_near_margin

@@ -150,6 +150,4 @@ def test_browser_loads_nothing_and_walks_the_lattice(tmp_path: Path) -> None:
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     driven = text.replace("</body>", f"<script>{DRIVEN}</script></body>")
     title, *_ = re.findall("<title>(.*?)</title>", browse(driven, tmp_path, "--dump-dom").stdout, re.S)
-    assert title.startswith(
-        "0 6 3-2 α 2⁻⁶ = 0.0156, λ′ 2⁻⁵ = 0.0312"
-    )  # nothing loaded; three seeds, two panels
+    assert title.startswith("0 6 3-2 α 2⁻⁶ = 0.0156, λ′ 2⁻⁵ = 0.0312")  # nothing loaded; six lines

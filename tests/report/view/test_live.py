@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.cells import cell_len
@@ -221,11 +222,8 @@ def test_lattice_fills_as_runs_finish_and_has_no_marks_before_it_is_whole() -> N
 
 
 def test_a_line_that_cannot_be_written_ends_training(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise BrokenPipeError
-
     progress, packs = watched(study("adam")), packs_of(study("adam"))
-    monkeypatch.setattr(progress.console, "print", refuse)
+    monkeypatch.setattr(progress.console, "print", Mock(side_effect=BrokenPipeError))
     clock.now += 40
     monkeypatch.setattr(live, "SECONDS_BETWEEN_PICTURES", 0)
     progress.clock.start()
