@@ -1,4 +1,4 @@
-"""The HTML report is well formed, harmless and self-contained, and works in a browser."""
+"""HTML pages are well formed, harmless and self-contained; they and figures hold every mark and line."""
 
 import base64
 import hashlib
@@ -6,19 +6,40 @@ import json
 import re
 import shutil
 import subprocess
-from itertools import pairwise
+import sys
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import html5lib
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.container import ErrorbarContainer
+from matplotlib.mathtext import MathTextParser
 
-from lrwd_sweep.report.result import Result, comparison
-from lrwd_sweep.report.view.html_page import html, raised, slope_axis
+from lrwd_sweep.errors import HostError, NothingToReport
+from lrwd_sweep.report.result import Result, comparison, result
+from lrwd_sweep.report.scaled import Scaled
+from lrwd_sweep.report.view.html_page import html, raised, scaled_html, slope_axis
+from lrwd_sweep.report.view.notation import mathematics
+from lrwd_sweep.report.view.paper_figure import LogAxis, draw, save_figure
+from lrwd_sweep.report.view.scaled_report import ScaledReport, draw_scaled, law_panels, save_scaled_figure
+from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.over import Over
 from lrwd_sweep.spec.study import Kind
-from tests.report.view.examples import EPOCHS, harmful, having, known, labelled, lost, measured, study
+from tests import studies
+from tests.refusal import assert_raises
+from tests.report.view import examples
+from tests.report.view.examples import EPOCHS, HOSTILE, drawn, harmful, known, labelled, lost, measured, study
 from tests.report.view.test_tables import based
+from tests.specs import spec
 
 LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", "audio", "base", "form"}
 
@@ -27,19 +48,16 @@ def page(results: list[Result]) -> str:
     return html(results, [comparison(a, b) for a, b in pairwise(results)])
 
 
-def parsed(text: str) -> Element:
-    tree: Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
-    return tree
+def parsed(text: str) -> Any:
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
 
 
-def all_of(tree: Element, tag: str, class_: str = "") -> list[Element]:
-    found = tree.iterfind(f".//{{*}}{tag}")
-    return [node for node in found if not class_ or class_ in node.get("class", "").split()]
+def all_of(tree: Element, tag: str, kind: str = "") -> list[Element]:
+    return [x for x in tree.iterfind(f".//{{*}}{tag}") if not kind or kind in x.get("class", "").split()]
 
 
 def test_pages_are_well_formed_and_load_nothing() -> None:
-    hostile = [labelled(), study()]
-    search = [measured(kind=Kind.TPE), study("b", seeds=1)]
+    hostile, search = [labelled(), study()], [measured(kind=Kind.TPE), study("b", seeds=1)]
     for results in ([measured("a", "adam"), measured("b")], search, hostile, [lost(), study()]):
         text, case = page(results), results[0].name
         tree = parsed(text)
@@ -92,8 +110,7 @@ def test_cells_carry_place_value_seeds_marks_and_the_ridge_and_bands_have_the_ma
     gaps = np.diff(sorted({float(rect.attrib["x"]) for rect in rects}))
     assert gaps[0] > gaps[1] == pytest.approx(gaps[2]), "the column without decay stands apart"
     assert raised("2⁻⁷·⁵ = <") == "2<sup>−7.5</sup> = &lt;"
-    wide = having(margin=0.5)
-    axis = slope_axis([wide])
+    axis = slope_axis([wide := examples.having(margin=0.5)])
     for start, width, verdict in axis["bands"]:
         middle = {"separable": 0.0, "product-coupled": -1.0}[verdict]
         ends = [axis["place"](middle - 0.5), axis["place"](middle + 0.5)]
@@ -110,7 +127,11 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
     lanes = data["cells"]["{}-{}".format(*known(found.surface.best()))][0]
     assert in_file == [[f"{x},{y}" for x, y in zip(data["x"], lane, strict=False)] for lane in lanes]
     assert (len(in_file), len(data["x"])) == (3, EPOCHS)
-    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [0, EPOCHS, EPOCHS]  # one diverged
+    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [
+        0,
+        EPOCHS,
+        EPOCHS,
+    ]  # one diverged
     assert not all_of(parsed(page([study()])), "script", "data")
     monkeypatch.setattr("lrwd_sweep.report.view.pictures._POINTS", 1000)
     data = json.loads(all_of(parsed(page([found])), "script", "data")[0].text or "")
@@ -132,14 +153,13 @@ document.title = `${loaded} ${lines} ${document.activeElement.dataset.cell} ${re
 
 def browse(text: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     assert CHROMIUM, "install chromium: apt-get install chromium"
-    (folder / "report.html").write_text(text, encoding="utf-8")
+    (path := folder / "report.html").write_text(text, encoding="utf-8")
     quiet = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
         "--disable-component-update --disable-sync --enable-logging=stderr --window-size=1280,1600"
     )
-    command = [CHROMIUM, *quiet.split(), f"--user-data-dir={folder / 'profile'}", *flags]
-    url = (folder / "report.html").as_uri()
-    return subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=True)
+    command = [CHROMIUM, *quiet.split(), f"--user-data-dir={folder}/profile", *flags, path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 @pytest.mark.browser
@@ -151,3 +171,130 @@ def test_browser_loads_nothing_and_walks_the_lattice(tmp_path: Path) -> None:
     driven = text.replace("</body>", f"<script>{DRIVEN}</script></body>")
     title, *_ = re.findall("<title>(.*?)</title>", browse(driven, tmp_path, "--dump-dom").stdout, re.S)
     assert title.startswith("0 6 3-2 α 2⁻⁶ = 0.0156, λ′ 2⁻⁵ = 0.0312")  # nothing loaded; six lines
+
+
+def saved(results: list[Result], path: Path) -> bytes:
+    save_figure(results, path)
+    return path.read_bytes()
+
+
+def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
+    results = [study("a", "adam")]
+    formats = ("svg", b"<?xml", b"dc:date"), ("pdf", b"%PDF-", b"CreationDate"), ("png", b"\x89PNG", b"tIME")
+    for form, magic, date in formats:
+        before = matplotlib.rcParams.copy()
+        first = saved(results, tmp_path / f"one.{form}")
+        assert matplotlib.rcParams.copy() == before, form
+        assert (first.startswith(magic), date in first) == (True, False), form
+        with matplotlib.rc_context({"lines.linewidth": 9}):  # a style of the user
+            assert saved(results, tmp_path / f"two.{form.upper()}") == first, form
+    content = (tmp_path / "one.pdf").read_bytes()
+    assert (b"/FontFile2" in content, b"/Type3" in content) == (True, False)  # fonts are embedded as TrueType
+
+
+def test_panels_share_scale_and_width_and_mark_their_cells() -> None:
+    axes = draw([based()]).axes[0]
+    meshes = [np.asarray(m.get_coordinates())[..., 0] for m in axes.collections if isinstance(m, QuadMesh)]
+    first, second = sorted((float(x.min()), float(x.max())) for x in meshes)
+    assert first[1] < second[0], "the column without decay is apart"
+    assert axes.get_xticklabels()[0].get_text() == "0"
+    scatters = [c for c in draw([study()]).axes[0].collections if isinstance(c, PathCollection)]
+    counts = [(len(c.get_facecolor()) == 0, len(np.asarray(c.get_offsets()))) for c in scatters]
+    assert sorted(counts) == [*[(False, 1)] * 4, (True, 10)]  # best, diverged, failed, missing; ten best
+    figure = draw([study("one", name) for name in ("adam", "adamw", "adamw:normalized")])
+    panels = [axes for axes in figure.axes if axes.get_xlabel()]
+    limits = [m.get_clim() for axes in panels for m in axes.collections if isinstance(m, QuadMesh)]
+    assert (figure.get_size_inches()[0], len(limits), len(set(limits))) == (7.0, 3, 1)
+    names = [rf"weight decay $\lambda{sub}$ (independent)" for sub in (" ", "_{norm}")]
+    assert [axes.get_xlabel() for axes in panels[1:]] == names
+
+
+def test_formulas_are_mathematics_and_ticks_powers_of_two_or_ten_or_the_values() -> None:
+    for values, labels in (
+        ([0.25, 0.5, 1.0], ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
+        ([0.001, 0.003, 0.01, 0.03, 0.1], ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
+        ([0.0, 0.02, 0.05], ["0", "0.02", "0.05"]),
+    ):
+        assert LogAxis.of(np.array(values)).ticks()[1] == labels
+    axis = LogAxis.of(np.array([1.0, 2.0, 8.0]))
+    assert (*axis.places, *axis.edges) == pytest.approx((0, 1, 3, -0.5, 0.5, 2, 4))
+    assert LogAxis.of(np.array([2.0**k for k in range(40)])).ticks(8)[0] == pytest.approx(range(0, 40, 5))
+    for name in optimizer_names():
+        written = mathematics(Optimizer.parse(name).formula)
+        assert written.isascii(), name
+        MathTextParser("path").parse(written)
+
+
+def test_odd_studies_are_drawn_and_others_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = studies.without(studies.study(), *((i, 0, 1) for i in range(7)))
+    for results, part in (
+        ([stopped, studies.study(name="whole")], b"opacity: 0.45"),
+        ([labelled(f"{HOSTILE} $\\frac$ 学习率")], b"<?xml"),
+        ([lost()], b"<?xml"),
+    ):
+        assert part in saved(results, tmp_path / "figure.svg"), part
+    found = study()
+    trials = [replace(t, metrics={"val_loss": 0.1, "val_error": 0.1}) for t in found.trials]
+    other, path = result("b", replace(found.spec, metric="val_error"), "", trials), tmp_path / "a.pdf"
+    assert_raises(r"known: \.svg, \.pdf, \.png", save_figure, [found], path.with_suffix(".gif"))
+    assert_raises("study list", save_figure, [], path, error=NothingToReport)
+    assert_raises("choose one with metric", save_figure, [found, other], path)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert_raises(r"pip install 'lrwd-sweep\[figures\]'", save_figure, [found], path, error=HostError)
+    assert {path.name for path in tmp_path.iterdir()} == {"figure.svg"}
+
+
+LATTICE = Lattice(tuple(2.0 ** np.arange(-9, -3)), tuple(2.0 ** np.arange(-12, -3)))
+
+
+def bowls(over: str = "epochs=15,60,240", name: str = "adamw", seeds: int = 3, at: float = -7) -> Scaled:
+    """Return bowls whose best λ is 2^at at the smallest scale, and falls with its root."""
+    scale, results = Over.parse(over), []
+    for value in scale.values:
+        fields = {"seeds": tuple(range(seeds)), scale.axis.replace("-", "_"): int(value)}
+        best, trials = at - 0.5 * np.log2(value / scale.values[0]), []
+        for cell, seed in product(LATTICE.cells(), range(seeds)):
+            a, lam = np.log2([cell.lr, cell.weight_decay])
+            loss = 0.3 + 0.02 * (a + 6) ** 2 + 0.02 * (lam - best + 0.1 * seed) ** 2
+            trials.append(Trial(cell, seed, Status.COMPLETE, {"val_loss": float(loss)}))
+        trained = spec(optimizer=name, lattice=LATTICE, **fields)
+        results.append(result(f"study {value:g}", trained, "", trials))
+    return Scaled.of(scale, results)
+
+
+def test_panels_hold_points_the_fitted_line_and_those_of_rules() -> None:
+    panels = {panel.name: panel for panel in law_panels(bowls())}
+    assert list(panels) == [LR, DECAY, TAU_EPOCHS, TAU_SHARE]
+    for name, power in ((LR, 0.0), (DECAY, -0.5), (TAU_EPOCHS, 0.5), (TAU_SHARE, -0.5)):
+        panel, rules = panels[name], dict(panels[name].rules)
+        values = [y.value for y in panel.y]
+        assert panel.fitted == pytest.approx(values), name
+        assert panel.fitted[2] / panel.fitted[0] == pytest.approx(16**power), name
+        assert [moved[0] for moved in rules.values()] == pytest.approx([values[0]] * len(rules)), name
+        assert name == LR or rules["λ ∝ 1/√N"] == pytest.approx(values), name
+        assert all(0 <= high <= low <= 1 for _, low, high in panel.bars()), name
+    share = panels[TAU_SHARE]
+    assert dict(share.rules)["τ constant as a share of the run"] == pytest.approx([share.y[0].value] * 3)
+    assert [panel.name for panel in law_panels(bowls("batch-size=16,32", "adam"))] == [LR, DECAY]
+
+
+def test_html_figure_and_terminal_draw_every_case(tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, Any], int, int, int]] = [
+        ({"seeds": 1, "over": "batch-size=56,60,64"}, 9, 0, 3),
+        ({"name": "adam"}, 6, 0, 2),
+        ({"at": -3.0}, 6, 6, 1),  # on the edge: only of α there is an exponent
+    ]
+    for case, values, edges, fitted in cases:
+        scaled = bowls(**case)
+        panels = parsed(scaled_html(scaled)).iterfind(".//div[@class='law']")
+        classes = [node.get("class") for panel in panels for node in panel.iter()]
+        intervals = 0 if "seeds" in case else values + edges
+        found = [classes.count(name) for name in ("value", "edge", "fitted", "interval")]
+        assert found == [values, edges, fitted, intervals], case
+        shown = drawn(ScaledReport(scaled), 60)
+        assert ("on the edge of its axis at 15" in shown) == bool(edges), case
+    laws = [axes for axes in draw_scaled(scaled).axes if axes.get_xscale() == "log"]
+    bars = [c for axes in laws for c in axes.containers if isinstance(c, ErrorbarContainer)]
+    assert sum(len(np.asarray(bar[0].get_xdata())) for bar in bars) == values + edges
+    save_scaled_figure(scaled, path := tmp_path / "a.svg")
+    assert path.read_text().startswith("<?xml")
