@@ -27,7 +27,7 @@ from tests.report.view.examples import HOSTILE, having, known, labelled, lost, s
 from tests.report.view.examples import study as small
 from tests.report.view.schema import faults, shipped
 from tests.specs import spec
-from tests.studies import study
+from tests.studies import LATTICE, bowl, study
 
 
 def test_task_text_describes_only_deviations_from_the_defaults() -> None:
@@ -117,11 +117,8 @@ CONTRACT = {  # the keys that every object of the schema must require
 
 def based() -> Result:
     """Return a bowl with a λ = 0 column."""
-    found = study()
-    lattice = replace(found.spec.lattice, weight_decay=(0.0, *found.spec.lattice.weight_decay))
-    column = [Trial(Cell(lr, 0.0), seed, Status.COMPLETE, {"val_loss": 1.0 + noise})
-              for lr in lattice.lr for seed, noise in enumerate((0, 0.01, 0.03))]  # fmt: skip
-    return result("based", replace(found.spec, lattice=lattice), "", [*found.trials, *column])
+    lattice = replace(LATTICE, weight_decay=(0.0, *LATTICE.weight_decay))
+    return study(lambda a, b: bowl(a, b) if math.isfinite(b) else 1.0, "based", lattice=lattice)
 
 
 def text_of(results: Sequence[Result]) -> str:

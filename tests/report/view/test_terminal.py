@@ -25,14 +25,14 @@ from lrwd_sweep.report.recommend.command import Advice
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view import ci, consoles, tables, terminal
 from lrwd_sweep.report.view.preset_page import PresetList, PresetPage, SchedulePlot, caption, duration
-from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import MomentumForm, optimizer_names
 from lrwd_sweep.science.schedule import Schedule, Timetable
-from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.preset import find_preset, preset_names
 from lrwd_sweep.spec.task import Task
-from tests.report.view.examples import HOSTILE, drawn, harmful, study
+from tests.report.view.examples import HOSTILE, drawn, harmful
 from tests.spec.test_preset import studies
+from tests.studies import study
 
 WIDTHS = [50, 80, 120]
 USUAL = Task()
@@ -44,12 +44,9 @@ TORCH = Task(schedule=Schedule.RESTARTS, momentum_form=MomentumForm.TORCH, decay
 def complete(optimizer: str, task: Task = USUAL, name: str = "study", *, digits: bool = False) -> Result:
     """Return a study with its best cell in a corner, or at rates and decays that take all their digits."""
     axis = tuple(1.23456789012e-5 * 3**k if digits else 2.0 ** (k - 9) for k in range(5))
-    spec = replace(study(name, optimizer).spec, task=task, lattice=Lattice(axis, axis))
-    losses = {cell: cell.lr + cell.weight_decay for cell in spec.lattice.cells()}
-    losses |= {} if digits else {Cell(axis[-1], axis[-1]): 0.0}
-    lanes = product(losses, spec.seeds)
-    trials = [Trial(cell, seed, Status.COMPLETE, {"val_loss": losses[cell]}) for cell, seed in lanes]
-    return result(name, spec, "", trials)
+    lattice = Lattice(axis, axis)
+    found = study(lambda a, b: (2**a + 2**b) * ((a, b) != (2, 2)), name, lattice=lattice, optimizer=optimizer)
+    return result(name, replace(found.spec, task=task), "", found.trials)
 
 
 def recipes(found: Result, *given: Any) -> str:
