@@ -27,7 +27,6 @@ def test_names_are_read_and_wrong_ones_refused_with_the_near_ones() -> None:
     for name, family, rule in (
         ("adam:coupled", Family.ADAM, DecayRule.COUPLED),
         (" SGDW ", Family.SGD, DecayRule.INDEPENDENT),
-        ("rmspropw:fixed", Family.RMSPROP, DecayRule.FIXED),
         ("adamp", Family.ADAMP, DecayRule.LR_SCALED),  # its authors' rule
         ("sgdp:corrected", Family.SGDP, DecayRule.CORRECTED),
     ):

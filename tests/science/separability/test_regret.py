@@ -12,6 +12,7 @@ from lrwd_sweep.science.separability import SequentialRegret, analyse
 from lrwd_sweep.science.separability.bootstrap import HALVES, Estimate, LeftOut, Resamples, f99, t95
 from lrwd_sweep.science.surface import Float
 from lrwd_sweep.science.trial import Direction
+from tests.report.view.examples import known
 from tests.science.separability.surfaces import BOWL, RIDGE, A, L, noisy, regret, repeated, surface, value
 
 TURNED = 0.5 * (A + L) ** 2 + 0.1 * (A - L) ** 2  # tuned one at a time from 0, it is off by ρ² per sweep
@@ -141,17 +142,14 @@ def test_sensitivity_has_its_known_answers() -> None:
         ("bowl", BOWL, 30.0, *[np.minimum(0.3 * A[:, 0] ** 2, 30).mean()] * 2),
         ("ridge, of which row 0 is best", RIDGE, 30.0, 0.0, np.minimum((A[:, 0] + 5) ** 2, 30).mean()),
     ):
-        found = analyse(surface(repeated(y)), initial=initial).lr_sensitivity
-        assert found is not None
+        found = known(analyse(surface(repeated(y)), initial=initial).lr_sensitivity)
         measured = (value(found.tuned), value(found.fixed), value(found.difference))
         assert measured == pytest.approx((tuned, fixed, fixed - tuned), abs=1e-12), name
     y = repeated(BOWL)
     y[9:] = np.nan  # a diverged row counts as the value at initialisation
     rows = np.where(np.arange(11) < 9, 0.3 * A[:, 0] ** 2, 5.0)
-    found = analyse(surface(y), initial=[4.0, 5.0, 6.0]).lr_sensitivity
-    assert found is not None
+    found = known(analyse(surface(y), initial=[4.0, 5.0, 6.0]).lr_sensitivity)
     assert value(found.tuned) == pytest.approx(np.minimum(rows, 5).mean())
     for unusable in (None, -100.0, float("nan")):  # missing, or not improved by training
-        found = analyse(surface(noisy(BOWL, 3, 0.3)), initial=unusable).lr_sensitivity
-        assert found is not None
+        found = known(analyse(surface(noisy(BOWL, 3, 0.3)), initial=unusable).lr_sensitivity)
         assert (found.tuned.value, "value at initialisation" in found.tuned.reason) == (None, True)

@@ -14,7 +14,7 @@ from lrwd_sweep.science.separability import Verdict, analyse
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.separability.ridge import slope_from_rows
 from lrwd_sweep.science.surface import Float
-from tests.science.separability.surfaces import NO_EFFECT, RIDGE, Draw, centred, noisy, regret, surface
+from tests.science.separability.surfaces import NO_EFFECT, RIDGE, Draw, centred, noisy, regret, surface, value
 
 pytestmark = pytest.mark.slow
 
@@ -101,8 +101,7 @@ def like(name: str, step: float = 1.0, axes: tuple[Float, Float] | None = None) 
         noise = np.sqrt(common)[..., None] * row + np.sqrt(1 - common)[..., None] * cell
         return np.asarray(y[..., None] + sigma[..., None] * noise + 0.004 * rng.standard_normal(seeds))
 
-    limit = Analysis.of(surface(y, log_lr, log_decay), SETTINGS).ridge_slope.value
-    assert limit is not None
+    limit = value(Analysis.of(surface(y, log_lr, log_decay), SETTINGS).ridge_slope)
     return Case(f"like {name}{', other axes' if axes else ''}", draw, log_lr, log_decay, limit)
 
 

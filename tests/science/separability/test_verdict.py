@@ -13,6 +13,7 @@ from lrwd_sweep.science.separability.bootstrap import t95
 from lrwd_sweep.science.separability.ridge import Minima, slope_from_rows, windowed_minima
 from lrwd_sweep.science.surface import Bool, Float
 from tests.refusal import assert_raises
+from tests.report.view.examples import known
 from tests.science.separability import surfaces
 from tests.science.separability.surfaces import BOWL, RIDGE, A, L, centred, noisy, repeated, surface, value
 
@@ -21,9 +22,7 @@ TILTED = (L + A) ** 2 + 0.2 * A**2
 
 
 def f_of(y: Float) -> rules.NoiseTest:
-    found = analyse(surface(y), resamples=0).noise_test
-    assert found is not None
-    return found
+    return known(analyse(surface(y), resamples=0).noise_test)
 
 
 @given(st.tuples(st.floats(-3, 2), st.floats(-3, 2)).map(sorted), st.floats(0.05, 0.45))
@@ -84,8 +83,7 @@ def test_f_is_that_of_the_definition_and_absent_without_noise() -> None:
             assert f_of((y + levels)[:, ::-1, ::-1]).f == pytest.approx(f)
     assert analyse(surface(whole, baseline=np.full((11, 7), -50.0))).noise_test == f_of(whole)
     tabulated = rules.noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
-    assert tabulated is not None
-    assert (tabulated.freedom, round(tabulated.needed, 2)) == ((10, 20), 3.37)
+    assert (known(tabulated).freedom, round(known(tabulated).needed, 2)) == ((10, 20), 3.37)
     assert analyse(surface(noisy(BOWL, 1, 1.0))).noise_test is None
     agreed = analyse(surface(repeated(RIDGE / 7) + np.arange(3.0) / 3))  # seeds differ by an offset only
     assert (agreed.noise_test, agreed.verdict) == (None, PRODUCT)
@@ -99,8 +97,7 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
     draws = (surface(surfaces.NO_EFFECT["level"](np.random.default_rng(stream), 5)) for stream in range(200))
     found = next(e for e in map(analyse, draws) if len(rules.possible_verdicts(e.ridge_slope, 0.25)) == 1)
     assert (found.verdict, found.point_verdict is UNDETERMINED) == (UNDETERMINED, False)
-    assert found.noise_test is not None
-    assert found.reason.startswith(f"λ has no measurable effect within rows: {found.noise_test.text}")
+    assert found.reason.startswith(f"λ has no measurable effect within rows: {known(found.noise_test).text}")
     assert "allows more than one verdict" not in found.reason
     for f, r, shown, ranks in (0.912, 1.02, "0.91", "1.02, 1.45"), (1.02, 1.4544, "1.020", "1.454, 1.455"):
         text = f"F(110, 220) = {shown}, of ranks {ranks} needed"
@@ -245,8 +242,7 @@ def test_bow_and_time_scale_are_those_of_the_ridge() -> None:
         found = analyse(surface(repeated((centred(19) - l_star[:, None]) ** 2)), basin_quantile=1)
         assert (value(found.bow), value(found.ridge_slope)) == pytest.approx((bow, slope), abs=1e-6)
     y = noisy(0.05 * A**2 + 0.5 * (L - 0.3) ** 2, 5, 0.1)
-    centre = analyse(surface(y, centred(11) - 6, centred(11) - 9)).ridge_centre
-    assert centre is not None
+    centre = known(analyse(surface(y, centred(11) - 6, centred(11) - 9)).ridge_centre)
     assert centre.log_decay.value == pytest.approx(-8.7, abs=0.05)
     tau = centre.timescale(lambda lr, lam: 1 / lam, 100, 10)
     best = centre.log_decay
@@ -264,15 +260,13 @@ def test_contour_slope_describes_a_wall_and_contrast_a_small_lattice() -> None:
     assert "the ridge slope says more" in analyse(surface(repeated(valley(0, 11)))).contour_slope.reason
     for seeds in (2, 3):
         y = noisy((0.2 * A * L + L**2)[4:7, 4:7], seeds, 0.05)
-        contrast = analyse(surface(y, baseline=np.ones((3, seeds)))).contrast
-        assert contrast is not None
+        contrast = known(analyse(surface(y, baseline=np.ones((3, seeds)))).contrast)
         assert (contrast.rows, contrast.columns, contrast.octaves) == ((0, 2), (1, 3), (2.0, 2.0))
         by_seed = y[2, 2] - y[2, 0] - y[0, 2] + y[0, 0]
         mean, half = by_seed.mean(), t95(seeds - 1) * by_seed.std(ddof=1) / sqrt(seeds)
         assert (contrast.estimate.low, contrast.estimate.high) == pytest.approx((mean - half, mean + half))
     y[2, 2] = np.nan  # the outermost cells that count
-    contrast = analyse(surface(y)).contrast
-    assert contrast is not None
+    contrast = known(analyse(surface(y)).contrast)
     assert (contrast.rows, contrast.columns) == ((0, 1), (0, 2))
     assert analyse(surface(repeated(valley(0, 11)))).contrast is None  # large enough for a slope
     assert analyse(surface(y[..., :1])).contrast is None  # one seed
