@@ -156,8 +156,6 @@ def test_report_is_read_back_and_other_files_are_refused(tmp_path: Path) -> None
     path.write_text(json.dumps(older))
     assert gates.read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
     older["studies"][0]["direction"] = "upward"
-    line = r"no\.json.*No such file or directory; name a file"
-    assert_raises(line, gates.read_earlier_report, tmp_path / "no.json")
     study_of = '{{"studies": [{{"study_name": "a", "metric": "m", "best": {{"value": {}}}}}]}}'
     one = '{"schema_version": 1, "studies": [{"study_name": %s}]}'
     for fault, *texts in (

@@ -202,8 +202,7 @@ def test_eta_warms_up_linearly_and_stays_between_its_least_and_one(timetable: Ti
     assert min(found[warm:]) >= timetable.eta_min - 1e-12
     if timetable.schedule is not Schedule.RESTARTS:
         assert found[warm:] == sorted(found[warm:], reverse=True)
-        assert timetable.snapshots == ()
-        assert {timetable.steps_of_cycle(t) for t in range(0, n, 7)} == {n}
+        assert (timetable.snapshots, {timetable.steps_of_cycle(t) for t in range(0, n, 7)}) == ((), {n})
     for epoch in timetable.snapshots:
         assert epoch <= timetable.epochs
         if epoch < timetable.epochs and per_epoch * timetable.t_0 > 1:
