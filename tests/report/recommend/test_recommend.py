@@ -35,9 +35,8 @@ def trained(height: Height = bowl, **options: Any) -> Result:
     return studies.study(height, None, **options)
 
 
-def right(**options: Any) -> Result:
-    """Return a bowl whose least value is to the right of the lattice."""
-    return trained(lambda a, b: bowl(a - 5, b), **options)
+def right(a: float, b: float) -> float:
+    return bowl(a - 5, b)  # its least value is to the right of the lattice
 
 
 def as_search(found: Result, *more: Trial, keep: Callable[[Cell], bool] = lambda cell: True) -> Result:
@@ -173,7 +172,7 @@ def test_noise_or_few_seeds_add_seeds() -> None:
     assert together == "lrwd-sweep compare adam adamw", "compared studies go on together"
     assert not any("--seeds" in words for words in options)  # five are the default
     task = Task(momentum=0.5, nesterov=True, momentum_form=MomentumForm.TORCH, decay_all=False)
-    found = right(seeds=1, optimizer="sgd")
+    found = trained(right, seeds=1, optimizer="sgd")
     momentum = replace(found.spec, task=task)
     found = result(momentum.default_name, momentum, "", found.trials)
     first, second = (follow(found, each) for each in advice(found))
@@ -225,7 +224,7 @@ def test_study_in_which_nothing_counts_or_that_overfits_is_told_why() -> None:
 
 
 def test_search_continues_with_more_points_and_an_import_without_a_command() -> None:
-    found = as_search(right())
+    found = as_search(trained(right))
     command = understood(advice(found)[0].command_line or "")
     wider = known(command.spec)
     assert (wider.kind, command.name, command.points) == (Kind.TPE, found.name, math.ceil(49 * 1.5))
@@ -235,7 +234,7 @@ def test_search_continues_with_more_points_and_an_import_without_a_command() -> 
     command = understood(only(sparse).command_line or "")
     assert (command.spec, command.points) == (sparse.spec, 11)
     for seeds in (1, 3):
-        found = right(seeds=seeds, kind=Kind.IMPORT)
+        found = trained(right, seeds=seeds, kind=Kind.IMPORT)
         assert all(each.command is None and each.why for each in advice(found))
     found = trained(lambda a, b: bowl(a, 0), lattice=Lattice(AXIS, (0.0,)), kind=Kind.IMPORT)
     assert only(found) == Advice("no cell has decay: sweep wd too")

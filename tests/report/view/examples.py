@@ -32,8 +32,7 @@ def known(value: T | None) -> T:
 
 def surface(values: Float, *, baseline: bool = False, cap: float | None = None) -> Surface:
     """Return a surface on powers of two of values (I, J) or (I, J, R); NaN is a missing lane."""
-    values = values[:, :, None] if values.ndim == 2 else values
-    rows, columns, seeds = values.shape
+    rows, columns, seeds = (values := np.atleast_3d(values)).shape
     lr, weight_decay = 2.0 ** np.arange(-rows, 0), 2.0 ** np.arange(-columns, 0)
     weight_decay[0] = 0 if baseline else weight_decay[0]
     lanes = np.where(np.isfinite(values), CellStatus.COMPLETE.value, CellStatus.MISSING.value).astype("U8")

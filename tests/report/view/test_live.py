@@ -69,8 +69,7 @@ def picture(progress: Progress) -> list[str]:
 
 
 def text(progress: Progress) -> str:
-    """Return the text beside the bar."""
-    return picture(progress)[0].lstrip("━╸╺ ")
+    return picture(progress)[0].lstrip("━╸╺ ")  # beside the bar
 
 
 def test_pipe_gets_a_line_every_thirty_seconds_and_one_at_the_end_of_each_study(clock: Any) -> None:
