@@ -64,8 +64,8 @@ def of_widths(*best: tuple[float, float], rule: DecayRule = INDEPENDENT, seeds: 
 
 def test_edges_few_seeds_and_rules_of_both_exponents_are_told() -> None:
     edge = of_widths((-6, -2), (-6, -8))
-    edges, decay = edge.optima[0].edges, edge.exponents[DECAY]
-    assert (edges, decay.value, decay.reason) == ((DECAY,), None, "best weight_decay on the edge at 64")
+    edges, found = edge.optima[0].edges, edge.exponents[DECAY]
+    assert (edges, found.value, found.reason) == ((DECAY,), None, "best weight_decay on the edge at 64")
     assert edge.exponents[LR].value == pytest.approx(0, abs=0.01), "α is inside"
     few = of_widths((-6, -8), (-6, -8), seeds=2).exponents[DECAY]
     assert (round(few.value or 0, 2), few.has_interval) == (0, False)

@@ -4,6 +4,7 @@ import math
 import pickle
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -179,10 +180,10 @@ def test_whole_words_of_a_name_imply_that_higher_is_better() -> None:
 
 
 def test_name_that_implies_higher_is_refused_until_one_direction_is_given() -> None:
-    none, both = (dict.fromkeys(("maximize", "minimize"), given) for given in (False, True))
-    assert_raises("'val_acc' .*add maximize=True, or minimize=True if", metric_direction, "val_acc", **none)
-    assert_raises("maximize=True and minimize=True exclude each other", metric_direction, "val_acc", **both)
-    assert metric_direction("val_loss", **none) is Direction.MINIMIZE
+    none, both = (partial(metric_direction, maximize=given, minimize=given) for given in (False, True))
+    assert_raises("'val_acc' .*add maximize=True, or minimize=True if", none, "val_acc")
+    assert_raises("maximize=True and minimize=True exclude each other", both, "val_acc")
+    assert none("val_loss") is Direction.MINIMIZE
     for metric, asked in product(("val_acc", "val_loss"), Direction):
         one = {direction.value: direction is asked for direction in Direction}
         assert metric_direction(metric, **one) is asked
