@@ -9,24 +9,22 @@ studies that were not interrupted (`--storage whole.db`).
 import json
 import math
 import re
-import shlex
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lrwd_sweep.cli import app
 from lrwd_sweep.spec import user_code
+from tests.cli.conftest import STORE, Patch, Run, assert_holds, assert_refused
 from tests.report.view.schema import faults
 from tests.store.sample import rewrite_spec
 
-HERE = Path(__file__).parent / "former"
-STORE, WHOLE = "lrwd-sweep.db", "--storage whole.db"
+HERE, WHOLE = Path(__file__).parents[1] / "former", "--storage whole.db"
 
 # lattices: LATTICES. unfinished: GRID, TPE --trials 5, USER --lr 2^-6,2^-4. options: OPTIONS, IMAGES, IMPORT.
 LATTICES = "compare adam adamw --lr 2^-6:2^-2 --wd 2^-10,2^-8,2^-6,2^-4,2^-2 --seeds 3 --epochs 4"
@@ -65,22 +63,14 @@ DERIVED = 1e-8  # relative: statistics of the stored values, whose sums may be t
 TRAINED = 1e-3  # relative: values trained on another machine
 
 Lanes = dict[tuple[float, ...], tuple[Any, ...]]
-Run = Callable[[str], tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process; return exit code, standard output and standard error."""
-    shutil.copytree(HERE / "user", folder, dirs_exist_ok=True)
+@pytest.fixture(autouse=True)
+def _user_files(_empty_directory: None, monkeypatch: Patch) -> None:
+    shutil.copytree(HERE / "user", ".", dirs_exist_ok=True)
     monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.setattr(user_code, "_helper_paths", {})
     forget_imports()
-
-    def run_here(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *shlex.split(command)])
-        return (app.run(), *capfd.readouterr())
-
-    return run_here
 
 
 def forget_imports() -> None:
@@ -110,9 +100,7 @@ def lanes(study: str, store: str = STORE) -> Lanes:
 def continued(run: Run, command: str, study: str, part: str) -> Lanes:
     """Continue a study, of which a part is stored and must stay; return its lanes."""
     before = lanes(study)
-    code, _, err = run(command)
-    assert code == 0, err
-    assert f"{part} are in the store" in err, err
+    assert_holds(run(command, code=0).err, f"{part} are in the store")
     after = lanes(study)
     assert list(after.items())[: len(before)] == list(before.items())
     return after
@@ -147,8 +135,7 @@ def test_former_store_gives_the_same_output(name: str, run: Run) -> None:
     for command, old in restored(name).items():
         if command.endswith(WHOLE):
             continue
-        code, text, err = run(command)
-        assert code == 0, f"{command}: {err}"
+        text = run(command, code=0).out
         found = text if isinstance(old, str) else json.loads(text)
         if command.startswith("report"):
             assert faults(found, "report") == [], command
@@ -162,18 +149,19 @@ def test_same_command_trains_nothing_in_a_former_store_nor_in_a_still_earlier_on
 
     for name, again in (("lattices", [LATTICES]), ("options", [*OPTIONS, IMAGES])):
         restored(name)
-        studies = [study["study_name"] for study in json.loads(run("study list --format json")[1])["studies"]]
+        studies = [
+            study["study_name"] for study in json.loads(run("study list --format json").out)["studies"]
+        ]
         before = [lanes(study) for study in studies]
         for command in again:
-            code, _, err = run(command)
-            assert (code, "nothing to train" in err, "training" in err) == (0, True, False), (command, err)
+            err = run(command, code=0).err
+            assert ("nothing to train" in err, "training" in err) == (True, False), (command, err)
         assert [lanes(study) for study in studies] == before, name
     rewrite_spec(Path(STORE), IMAGES_NAME, forget)
-    assert "which tensors decay is not stored" in run(f"report {IMAGES_NAME} --full")[1]
-    code, _, err = run(IMAGES.replace(" --standardize", ""))
-    assert (code, "(standardize: True, False: stored, asked for)" in err) == (2, True)
-    code, _, err = run(IMAGES)
-    assert (code, "nothing to train" in err) == (0, True)
+    assert "which tensors decay is not stored" in run(f"report {IMAGES_NAME} --full").out
+    found = run(IMAGES.replace(" --standardize", ""), code=2)
+    assert_holds(found.err, "(standardize: True, False: stored, asked for)")
+    assert_holds(run(IMAGES, code=0).err, "nothing to train")
 
 
 def test_former_studies_continue_to_the_values_of_fresh_ones_with_the_same_files_only(run: Run) -> None:
@@ -181,7 +169,7 @@ def test_former_studies_continue_to_the_values_of_fresh_ones_with_the_same_files
     before = lanes(GRID_NAME)
     assert 0 < len(before) < 24
     after = continued(run, GRID, GRID_NAME, f"{len(before)} of 24 lanes")
-    assert run(f"{GRID} --storage fresh.db")[0] == 0
+    run(f"{GRID} --storage fresh.db", code=0)
     fresh = lanes(GRID_NAME, "fresh.db")
     assert after.keys() == fresh.keys()
     assert [lane for lane in fresh if after[lane] != fresh[lane] and lane not in before] == []
@@ -193,9 +181,7 @@ def test_former_studies_continue_to_the_values_of_fresh_ones_with_the_same_files
     file = Path("blocks.py")  # net.py imports it
     text = file.read_text()
     file.write_text(f"{text}\n# changed\n")
-    code, out, err = run(larger)
-    assert (code, out) == (2, "")
-    assert "./net.py:Net" in err.splitlines()[-1], err
+    assert_refused(run(larger), 2, "./net.py:Net")
     assert lanes(USER_NAME) == before
     file.write_text(text)
     forget_imports()
