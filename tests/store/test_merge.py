@@ -1,10 +1,6 @@
-"""Stores are joined whole or not at all; packs for a store that is gone or locked are kept beside it."""
+"""Stores are joined whole or not at all; packs for a locked store are kept beside it."""
 
-import os
-import shlex
-import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -81,35 +77,6 @@ def test_missing_lanes_are_told_by_shard_and_times_are_added(tmp_path: Path) -> 
     assert found.shards == {shards[1]: (2, n[1]), shards[2]: (n[2], n[2]), shards[4]: (n[4], n[4])}
     with open_store(str(into), write=False) as store:
         assert store.get_study("a").seconds == 64 - found.missing, "one second a lane"
-
-
-GONE: dict[str, Callable[[Path], object]] = {
-    "deleted": lambda path: path.unlink(),
-    "renamed": lambda path: path.rename(path.with_name("renamed.db")),
-    "replaced by another": lambda path: filled(path.with_name("other.db"), "b").replace(path),
-    "replaced by nothing": lambda path: Path(shutil.copy(os.devnull, f"{path}.new")).replace(path),
-    "replaced by itself": lambda path: Path(shutil.copy(path, f"{path}.new")).replace(path),
-}
-
-
-def test_all_trials_of_a_store_that_is_gone_are_kept_beside_it(tmp_path: Path) -> None:
-    for fault, act in GONE.items():
-        (tmp_path / fault).mkdir()
-        path = tmp_path / fault / "a.db"
-        with open_store(str(path), write=True) as store:
-            store.begin_study("a", SPEC)
-            store.add_trials("a", LANES[:5])
-            act(path)
-            there = path.read_bytes() if path.exists() else None
-            with pytest.raises(Inaccessible) as refused:
-                store.add_trials("a", LANES[5:8], SPEC)
-            words = shlex.split(str(refused.value).partition("results are kept: ")[2])
-            assert words[:4] == ["lrwd-sweep", "study", "merge", str(path)], fault
-            assert_raises("deleted, renamed or replaced", store.trials, "a", error=Inaccessible)
-        assert (path.read_bytes() if path.exists() else None) == there, f"{fault}: no new store is made"
-        merge(path, words[4])
-        with open_store(str(path), write=False) as store:
-            assert store.trials("a", curves=True) == LANES[:8], fault
 
 
 def test_pack_for_a_locked_store_is_kept_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
