@@ -10,17 +10,18 @@ import json
 import math
 import re
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec import user_code
-from tests.cli.conftest import STORE, Patch, Run, assert_holds, assert_refused
+from lrwd_sweep.store import Lane
+from tests.cli.conftest import STORE, Patch, Run, assert_holds, assert_refused, trials
 from tests.report.view.schema import faults
 from tests.store.sample import rewrite_spec
 
@@ -62,7 +63,7 @@ STORED = re.compile(r"\.(seeds|axes)\.")
 DERIVED = 1e-8  # relative: statistics of the stored values, whose sums may be taken in another order
 TRAINED = 1e-3  # relative: values trained on another machine
 
-Lanes = dict[tuple[float, ...], tuple[Any, ...]]
+Lanes = dict[Lane, Trial]
 
 
 @pytest.fixture(autouse=True)
@@ -84,24 +85,11 @@ def restored(name: str) -> Any:
     return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def lanes(study: str, store: str = STORE) -> Lanes:
-    """Return every stored number of a study's lanes by (α, λ, seed), in the order of storing."""
-    with closing(sqlite3.connect(store)) as connection:
-        rows = connection.execute(
-            "SELECT lr, weight_decay, seed, status, metrics, snapshots, group_concat(curve) FROM trials "
-            'LEFT JOIN (SELECT trial_id, curves.name || hex("values") AS curve FROM curves ORDER BY 1, 2) '
-            "ON trial_id = trials.id JOIN studies ON studies.id = study_id WHERE studies.name = ? "
-            "GROUP BY trials.id ORDER BY trials.id",
-            (study,),
-        )
-        return {row[:3]: (row[3], json.loads(row[4]), *row[5:]) for row in rows}
-
-
 def continued(run: Run, command: str, study: str, part: str) -> Lanes:
     """Continue a study, of which a part is stored and must stay; return its lanes."""
-    before = lanes(study)
+    before = trials(name=study)
     assert_holds(run(command, code=0).err, f"{part} are in the store")
-    after = lanes(study)
+    after = trials(name=study)
     assert list(after.items())[: len(before)] == list(before.items())
     return after
 
@@ -126,8 +114,9 @@ def assert_trained_alike(found: Lanes, csv: str) -> None:
     """Assert that val_loss of every lane is that of a CSV from another machine, up to rounding."""
     rows = [line.split(",") for line in csv.splitlines()]
     assert rows[0][:4] == ["lr", "weight_decay", "seed", "value"]
-    expected = {(float(row[0]), float(row[1]), int(row[2])): float(row[3]) for row in rows[1:]}
-    assert {lane: row[1]["val_loss"] for lane, row in found.items()} == pytest.approx(expected, rel=TRAINED)
+    expected = {(Cell(float(row[0]), float(row[1])), int(row[2])): float(row[3]) for row in rows[1:]}
+    losses = {lane: trial.metrics["val_loss"] for lane, trial in found.items()}
+    assert losses == pytest.approx(expected, rel=TRAINED)
 
 
 @pytest.mark.parametrize("name", ["lattices", "unfinished", "options"])
@@ -149,14 +138,13 @@ def test_same_command_trains_nothing_in_a_former_store_nor_in_a_still_earlier_on
 
     for name, again in (("lattices", [LATTICES]), ("options", [*OPTIONS, IMAGES])):
         restored(name)
-        studies = [
-            study["study_name"] for study in json.loads(run("study list --format json").out)["studies"]
-        ]
-        before = [lanes(study) for study in studies]
+        studies = json.loads(run("study list --format json").out)["studies"]
+        names = [study["study_name"] for study in studies]
+        before = [repr(trials(name=study)) for study in names]  # NaN is not equal to itself
         for command in again:
             err = run(command, code=0).err
             assert ("nothing to train" in err, "training" in err) == (True, False), (command, err)
-        assert [lanes(study) for study in studies] == before, name
+        assert [repr(trials(name=study)) for study in names] == before, name
     rewrite_spec(Path(STORE), IMAGES_NAME, forget)
     assert "which tensors decay is not stored" in run(f"report {IMAGES_NAME} --full").out
     found = run(IMAGES.replace(" --standardize", ""), code=2)
@@ -166,23 +154,23 @@ def test_same_command_trains_nothing_in_a_former_store_nor_in_a_still_earlier_on
 
 def test_former_studies_continue_to_the_values_of_fresh_ones_with_the_same_files_only(run: Run) -> None:
     outputs = restored("unfinished")
-    before = lanes(GRID_NAME)
+    before = trials(name=GRID_NAME)
     assert 0 < len(before) < 24
     after = continued(run, GRID, GRID_NAME, f"{len(before)} of 24 lanes")
     run(f"{GRID} --storage fresh.db", code=0)
-    fresh = lanes(GRID_NAME, "fresh.db")
+    fresh = trials("fresh.db", GRID_NAME)
     assert after.keys() == fresh.keys()
     assert [lane for lane in fresh if after[lane] != fresh[lane] and lane not in before] == []
     assert_trained_alike(after, outputs[f"study export {GRID_NAME} {WHOLE}"])
     after = continued(run, f"{TPE} --trials 7", TPE_NAME, "5 of 7 points")
-    assert len({lane[:2] for lane in after}) == 7
-    before = lanes(USER_NAME)
+    assert len({cell for cell, _ in after}) == 7
+    before = trials(name=USER_NAME)
     larger = f"{USER} --lr 2^-6:2^-4"
     file = Path("blocks.py")  # net.py imports it
     text = file.read_text()
     file.write_text(f"{text}\n# changed\n")
     assert_refused(run(larger), 2, "./net.py:Net")
-    assert lanes(USER_NAME) == before
+    assert trials(name=USER_NAME) == before
     file.write_text(text)
     forget_imports()
     after = continued(run, larger, USER_NAME, "12 of 18 lanes")
