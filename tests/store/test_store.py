@@ -185,9 +185,7 @@ def test_latest_is_the_last_study_or_comparison_that_exists(store: Store) -> Non
     assert store.latest() == ["c"]
 
 
-MANY = spec(seeds=4)
-MANY_LANES = lattice_trials(MANY)
-EVERY = [complete(cell) for cell in MANY.lattice.cells()]
+EVERY = [complete(cell) for cell in spec().lattice.cells()]
 
 
 def merge(into: Path | str, *sources: Path | str) -> MergedStudy:
@@ -249,15 +247,15 @@ def test_missing_lanes_are_told_by_shard_and_times_are_added(tmp_path: Path) -> 
 
 def test_pack_for_a_locked_store_is_kept_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
-    path = filled(tmp_path / "a.db", of=MANY, trials=MANY_LANES[:5])
+    path = filled(tmp_path / "a.db", trials=TRIALS[:5])
     with open_store(str(path), write=True) as store:
-        store.begin_study("a", MANY)
+        store.begin_study("a", spec())
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             line = "is locked by another process; .*; results are kept: "
-            assert_raises(line, store.add_trials, "a", MANY_LANES[5:8], error=Inaccessible)
+            assert_raises(line, store.add_trials, "a", TRIALS[5:8], error=Inaccessible)
         (kept,) = tmp_path.glob("a.db.rescue-*.db")
         with open_store(str(kept), write=False) as beside:
-            assert beside.trials("a", curves=True) == MANY_LANES[5:8]
+            assert beside.trials("a", curves=True) == TRIALS[5:8]
             merge_stores(store, [beside])
-        assert store.trials("a", curves=True) == MANY_LANES[:8]
+        assert store.trials("a", curves=True) == TRIALS[:8]
