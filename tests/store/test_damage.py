@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import product
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -213,14 +213,6 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_audit)
 
 
-def _recording(original: Any) -> Any:
-    def record(path: Any, *rest: Any, **options: Any) -> Any:
-        _audit(f"os.{original.__name__}", (path,))
-        return original(path, *rest, **options)
-
-    return record
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A store of two studies; next to it a data folder and a Python file that exist."""
@@ -234,8 +226,9 @@ def path(tmp_path: Path) -> Path:
 def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content, here = path.read_bytes(), path.parent / MARK
     code, folder, sized = f"{here}/code.py", f"folder:{here}", {"sizes": SIZES, "batch_size": 2}
-    for name in ("stat", "lstat", "access", "readlink"):  # these raise no audit events
-        monkeypatch.setattr(os, name, _recording(getattr(os, name)))
+    spies = {name: Mock(wraps=getattr(os, name)) for name in ("stat", "lstat", "access", "readlink")}
+    for name, spy in spies.items():  # these raise no audit events
+        monkeypatch.setattr(os, name, spy)
     _seen.clear()
     for task, readable in (
         *(({"data": f"{folder}@16"}, False), ({"data": folder, "sizes": {}}, False)),
@@ -256,7 +249,7 @@ def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.Monkey
             else:
                 line = r"study 'odd' has a specification .* delete 'odd'"
                 assert_raises(line, store.get_study, "odd", error=Unreadable)
-        assert not _seen
+        assert (_seen, MARK in repr([spy.mock_calls for spy in spies.values()])) == ([], False)
         assert (good.unreadable, good.counts["cells"]) == ("", 4)
         assert (odd.name, bool(odd.unreadable), odd.damaged) == ("odd", not readable, False), task
 
