@@ -102,21 +102,17 @@ GONE: dict[str, Callable[[Path], object]] = {
 }
 
 
-def content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
-
-
 @pytest.mark.parametrize("fault", GONE)
 def test_results_of_a_deleted_store_are_kept_and_merged(
     run: Run, monkeypatch: Patch, whole: Stored, fault: str
 ) -> None:
-    add, path, there = Store.add_trials, Path(STORE), list[bytes | None]()
+    add, path, there = Store.add_trials, Path(STORE), list[bytes | bool]()
 
     def add_trials(store: Store, *given: Any, **named: Any) -> Any:
         if there or not store.count_lanes(NAME):
             return add(store, *given, **named)
         GONE[fault](path)
-        there.append(content(path))
+        there.append(path.exists() and path.read_bytes())
         try:
             return add(store, *given, **named)
         finally:
@@ -126,7 +122,7 @@ def test_results_of_a_deleted_store_are_kept_and_merged(
         patch.setattr(Store, "add_trials", add_trials)
         found = run(*COMMAND)
     assert_refused(found, 3, "was deleted, renamed or replaced while it was open")
-    assert [content(path)] == there, "no new store is made"
+    assert [path.exists() and path.read_bytes()] == there, "no new store is made"
     program, *merge = shlex.split(found.err.partition("results are kept: ")[2])
     assert (program, run(*merge).code) == ("lrwd-sweep", 0)
     assert len(stored(path, NAME)) == 2

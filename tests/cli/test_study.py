@@ -16,8 +16,7 @@ from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
 from tests.cli.conftest import ADAM, ADAMW, STORE, Patch, Run, assert_refused, strict
 from tests.report.view.examples import HOSTILE
-from tests.store.imports import stubs
-from tests.store.sample import execute
+from tests.store.sample import execute, write_tools
 
 ROWS: list[dict[str, Any]] = [
     {"opt": {"lr": lr, "wd": wd}, "seed": seed, "width": width, "loss": lr * wd * width + seed, "state": "ok"}
@@ -79,7 +78,7 @@ def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
 
 def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(run: Run, monkeypatch: Patch) -> None:
     assert {*import_export.FORMATS} == READERS.keys()
-    stubs.write(Path.cwd())
+    write_tools(Path.cwd())
     (table,) = re.findall(r"\| your sweep .*?\n\n", (FOLDER / "import.md").read_text(), flags=re.DOTALL)
     lines = re.findall(r"\| `(.*)` \|", table)
     assert len(lines) == 15

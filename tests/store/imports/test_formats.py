@@ -25,8 +25,7 @@ from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import imports
 from lrwd_sweep.store.imports.extent import merged_rates
 from tests.refusal import assert_raises
-from tests.store.imports import stubs
-from tests.store.sample import read_sweep
+from tests.store.sample import read_sweep, write_tools
 
 ONE = [("study", "one")]
 EXPECTED = {Cell(0.1, 0.01): 0.5, Cell(0.1, 0.02): 0.4, Cell(0.2, 0.02): None}  # None: diverged
@@ -53,7 +52,7 @@ def first(found: imports.ImportedSweep) -> float:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sweep of every tool."""
-    stubs.write(root := tmp_path_factory.mktemp("tools"))
+    write_tools(root := tmp_path_factory.mktemp("tools"))
     return root
 
 
