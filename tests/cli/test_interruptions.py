@@ -197,7 +197,7 @@ def test_damaged_lanes_are_refused_until_trained_again_and_hide_nothing(run: Run
 
 def test_report_of_older_studies_says_once_why_numbers_differ(run: Run, compared: Path) -> None:
     assert "earlier" not in run(f"report {ADAM}").err
-    path = restored(next(dump for dump in DUMPS if dump.name == "schema_v2.sql"), compared.with_name(STORE))
+    path = restored(DUMPS[1], compared)
     losses = {(0.01, 0.0): 0.2, (0.01, 0.001): 0.1, (0.1, 0.0): 2.2, (0.1, 0.001): 2.4}  # ln 10 = 2.303
     rows = [
         f"""({study}, {lr}, {wd}, {seed}, 'complete', '{{"val_loss": {loss + seed / 100}}}', '')"""

@@ -109,9 +109,7 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
     assert noticed > draws // 2
 
 
-def test_every_column_is_verified_and_damage_is_trained_again_or_deleted(
-    whole: bytes, tmp_path: Path
-) -> None:
+def test_every_column_is_verified_and_damage_is_mended_or_deleted(whole: bytes, tmp_path: Path) -> None:
     trials = ["lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"]
     trials += ["metrics = '{'", "metrics = x'ff'", "detail = 'x'", "snapshots = '{\"4\": {}}'"]
     trials += ["curves_checksum = 1", "checksum = 1", "id = 99"]
@@ -205,26 +203,21 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_audit)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A store of two studies; next to it a data folder and a Python file that exist."""
-    for folder in product(("train", "validation", "test"), "ab"):
-        (image := Path(tmp_path, MARK, *folder, "1.png")).parent.mkdir(parents=True)
+def test_reading_opens_no_path_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, here = filled(tmp_path / "a.db", "good", "odd"), tmp_path / MARK
+    content = path.read_bytes()
+    for folder in product(("train", "validation", "test"), "ab"):  # data and code that exist
+        (image := Path(here, *folder, "1.png")).parent.mkdir(parents=True)
         image.touch()
-    (tmp_path / MARK / "code.py").write_text("raise SystemExit")
-    return filled(tmp_path / "a.db", "good", "odd")
-
-
-def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content, here = path.read_bytes(), path.parent / MARK
-    code, folder, sized = f"{here}/code.py", f"folder:{here}", {"sizes": SIZES, "batch_size": 2}
+    (here / "code.py").write_text("raise SystemExit")
+    code, images, sized = f"{here}/code.py", f"folder:{here}", {"sizes": SIZES, "batch_size": 2}
     spies = {name: Mock(wraps=getattr(os, name)) for name in ("stat", "lstat", "access", "readlink")}
     for name, spy in spies.items():  # these raise no audit events
         monkeypatch.setattr(os, name, spy)
     _seen.clear()
     for task, readable in (
-        *(({"data": f"{folder}@16"}, False), ({"data": folder, "sizes": {}}, False)),
-        *(({"data": folder, **sized}, True), ({"data": f"{code}:data", **sized}, True)),
+        *(({"data": f"{images}@16"}, False), ({"data": images, "sizes": {}}, False)),
+        *(({"data": images, **sized}, True), ({"data": f"{code}:data", **sized}, True)),
         *(({"net": f"{code}:Net", "code": {"--net": "0123"}}, True), ({"data": f"{code}:data"}, False)),
         *(({"loss": f"{code}:loss"}, True), ({"net": f"torchvision:{here}"}, True)),
         *(({"net": str(here)}, False), ({"data": [str(here)]}, False), ({"data_dir": str(here)}, False)),
@@ -246,7 +239,8 @@ def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.Monkey
         assert (odd.name, bool(odd.unreadable), odd.damaged) == ("odd", not readable, False), task
 
 
-def test_foreign_specifications_are_refused_and_hide_no_other_study(path: Path) -> None:
+def test_foreign_specifications_are_refused_and_hide_no_other_study(tmp_path: Path) -> None:
+    path = filled(tmp_path / "a.db", "good", "odd")
     content = path.read_bytes()
     for text in ("[]", "3", "{}", "[[[", '{"kind": "grid"}', "[" * 100_000):
         path.write_bytes(content)
