@@ -27,7 +27,6 @@ ROWS: list[dict[str, Any]] = [
 ]
 OURS = "-o adamw:lr-scaled"
 IMPORT = f"study import runs.json {OURS} --columns weight_decay=wd --study-name x --metric loss"
-WIDE = f"{IMPORT} --where width=64"
 ONE = "study import runs.json --columns weight_decay=wd,value=loss --where width=64"
 CASES = Path(__file__).with_name("imports.txt")  # a title, a file, commands and what they print
 
@@ -58,7 +57,10 @@ def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
     assert found == (0, "", said.format(64) + said.format(128))
     report = run("report --full").out
     assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
-    assert_refused(run(f"{IMPORT} --by width"), 2, "study 'x-width-64' exists")
+    exists = "study 'x-width-64' exists; delete it first (study delete)"
+    assert_refused(run(f"{IMPORT} --by width"), 2, exists)
+    found = run(f"study import {STORE} --study-name x -o adam")
+    assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
     Path(STORE).unlink()
     for case in CASES.read_text(encoding="utf-8").strip().split("\n\n"):
         content, *commands = case.split("\n$ ")
@@ -116,10 +118,6 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
     for words, text in BAD.items():
         assert_refused(run(f"study import {words} --study-name x -o adam"), 2, text)
     assert not Path(STORE).exists()
-    run(WIDE, code=0)
-    assert "study 'x' exists; delete it first (study delete)" in run(WIDE).err
-    found = run(f"study import {STORE} --study-name x -o adam")
-    assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
 
 
 def test_every_export_is_read_back(run: Run) -> None:
@@ -153,11 +151,8 @@ def test_every_export_is_read_back(run: Run) -> None:
         assert_refused(run(f"study export a {options}"), 2, part)
 
 
-def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: Patch) -> None:
-    ask = "adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule (adamw:independent)?"
-    remedy = "add --decay-rule lr-scaled or --decay-rule independent"
+def test_open_questions_are_asked_on_a_terminal(run: Run, monkeypatch: Patch) -> None:
     adamw = f"{ONE} -o adamw --study-name"
-    assert run(f"{adamw} x") == (2, "", f"lrwd-sweep: {ask} {remedy}\n")
     run(f"{adamw} x --decay-rule lr-scaled", code=0)
     assert "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)" in (report := run("report x").out)
     assert run("study show x").out == report
