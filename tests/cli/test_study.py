@@ -15,6 +15,7 @@ from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
 from tests.cli.conftest import ADAM, ADAMW, STORE, Patch, Run, assert_refused, strict
+from tests.faults import stored
 from tests.report.view.examples import HOSTILE
 from tests.store.sample import execute, write_tools
 
@@ -182,6 +183,6 @@ def test_delete_asks_first_and_keeps_others(run: Run, compared: Path, monkeypatc
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         found = run(f"study delete {ADAM}", code=code)
         assert (found.out, f"delete {ADAM} with 9 lanes? [y/N]" in found.err) == ("", True)
-        assert (ADAM not in run("study list").out) is deleted, answer
+        assert (ADAM not in run("study list").out) is (stored(compared, ADAM) == {}) is deleted, answer
     assert run(f"report {ADAMW}").out == expected
     run(f"report {ADAM}", code=2)

@@ -74,20 +74,6 @@ def test_any_text_is_a_name_and_nothing_else(store: Store) -> None:
     assert [summary.name for summary in store.studies()] == hostile
 
 
-def test_deleting_a_study_removes_only_its_trials(begun: Store) -> None:
-    begun.begin_study("b", spec())
-    for name in ("a", "b"):
-        begun.add_trials(name, TRIALS)
-    begun.delete_study("a")
-    assert_raises("unknown study 'a'", begun.delete_study, "a", error=UnknownName)
-    assert begun.find_study("a") is None
-    assert begun.trials("b", curves=True) == TRIALS
-    begun.begin_study("a", spec(epochs=30))
-    assert begun.trials("a") == []
-    with begun._reading() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM curves").scalar_one() == 2 * 8 + 1
-
-
 def test_import_is_whole_or_unfinished(begun: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwd_sweep.store.bulk_import.BATCH", 3)
     process = [real := Driver.here()]
