@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lrwd_sweep.cli import app, main
 from tests.cli.conftest import STORE, TINY
 from tests.data.formats import write_idx
-from tests.store.imports import stubs
+from tests.store.sample import write_tools
 
 USER_CODE = """
 import torch
@@ -95,7 +95,7 @@ TAKEN = {STORE, f"{STORE}-journal", f"{STORE}.packs", "lrwd-runs"}  # places of 
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store and a file of every kind."""
     root = tmp_path_factory.mktemp("origin")
-    stubs.write(root)
+    write_tools(root)
     (root / "own.py").write_text(USER_CODE)
     (root / "own.toml").write_text(PRESET)
     raw = root / "data" / "MNIST" / "raw"

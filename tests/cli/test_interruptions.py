@@ -1,5 +1,6 @@
 """Every row of the guide on interruptions has a test; here are those of disk, locks, memory and damage."""
 
+import os
 import re
 import shlex
 import shutil
@@ -7,6 +8,7 @@ import sqlite3
 import subprocess
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -16,10 +18,12 @@ import pytest
 
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import Store, database
+from lrwd_sweep.store.database import Inaccessible
 from tests import faults
 from tests.cli import conftest
 from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, assert_holds, assert_refused, strict
 from tests.faults import CALLS, Stored, assert_finished, assert_told, stored
+from tests.refusal import assert_raises
 from tests.store.sample import execute, rewrite_spec
 from tests.store.test_migrations import DUMPS, restored
 
@@ -89,25 +93,42 @@ def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, whole: Sto
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_results_of_a_deleted_store_are_kept_and_merged(run: Run, monkeypatch: Patch, whole: Stored) -> None:
-    add, packs = Store.add_trials, []
+GONE: dict[str, Callable[[Path], object]] = {
+    "deleted": lambda path: path.unlink(),
+    "renamed": lambda path: path.rename(path.with_name("renamed.db")),
+    "replaced by another": lambda path: restored(DUMPS[-1], path.with_name("other.db")).replace(path),
+    "replaced by nothing": lambda path: Path(shutil.copy(os.devnull, f"{path}.new")).replace(path),
+    "replaced by itself": lambda path: Path(shutil.copy(path, f"{path}.new")).replace(path),
+}
 
-    def add_trials(*given: Any, **named: Any) -> Any:
-        packs.append(given)
-        if len(packs) == 2:
-            Path(STORE).unlink()
-        return add(*given, **named)
 
-    monkeypatch.setattr(Store, "add_trials", add_trials)
-    found = run(*COMMAND)
+@pytest.mark.parametrize("fault", GONE)
+def test_results_of_a_deleted_store_are_kept_and_merged(
+    run: Run, monkeypatch: Patch, whole: Stored, fault: str
+) -> None:
+    add, path, there = Store.add_trials, Path(STORE), list[bytes | bool]()
+
+    def add_trials(store: Store, *given: Any, **named: Any) -> Any:
+        if there or not store.count_lanes(NAME):
+            return add(store, *given, **named)
+        GONE[fault](path)
+        there.append(path.exists() and path.read_bytes())
+        try:
+            return add(store, *given, **named)
+        finally:
+            assert_raises("was deleted, renamed or replaced", store.trials, NAME, error=Inaccessible)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_trials", add_trials)
+        found = run(*COMMAND)
     assert_refused(found, 3, "was deleted, renamed or replaced while it was open")
-    assert not Path(STORE).exists()
+    assert [path.exists() and path.read_bytes()] == there, "no new store is made"
     program, *merge = shlex.split(found.err.partition("results are kept: ")[2])
     assert (program, run(*merge).code) == ("lrwd-sweep", 0)
-    assert len(stored(Path(STORE), NAME)) == 2
+    assert len(stored(path, NAME)) == 2
     run(*COMMAND, code=0)
     Path(merge[-1]).unlink()
-    assert_finished(Path(STORE), NAME, whole)
+    assert_finished(path, NAME, whole)
 
 
 def test_lock_is_waited_for_and_refused_when_it_stays(run: Run, monkeypatch: Patch, whole: Stored) -> None:
@@ -176,7 +197,7 @@ def test_damaged_lanes_are_refused_until_trained_again_and_hide_nothing(run: Run
 
 def test_report_of_older_studies_says_once_why_numbers_differ(run: Run, compared: Path) -> None:
     assert "earlier" not in run(f"report {ADAM}").err
-    path = restored(next(dump for dump in DUMPS if dump.name == "schema_v2.sql"), compared.with_name(STORE))
+    path = restored(DUMPS[1], compared)
     losses = {(0.01, 0.0): 0.2, (0.01, 0.001): 0.1, (0.1, 0.0): 2.2, (0.1, 0.001): 2.4}  # ln 10 = 2.303
     rows = [
         f"""({study}, {lr}, {wd}, {seed}, 'complete', '{{"val_loss": {loss + seed / 100}}}', '')"""

@@ -15,9 +15,9 @@ from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
 from tests.cli.conftest import ADAM, ADAMW, STORE, Patch, Run, assert_refused, strict
+from tests.faults import stored
 from tests.report.view.examples import HOSTILE
-from tests.store.imports import stubs
-from tests.store.sample import execute
+from tests.store.sample import execute, write_tools
 
 ROWS: list[dict[str, Any]] = [
     {"opt": {"lr": lr, "wd": wd}, "seed": seed, "width": width, "loss": lr * wd * width + seed, "state": "ok"}
@@ -28,7 +28,6 @@ ROWS: list[dict[str, Any]] = [
 ]
 OURS = "-o adamw:lr-scaled"
 IMPORT = f"study import runs.json {OURS} --columns weight_decay=wd --study-name x --metric loss"
-WIDE = f"{IMPORT} --where width=64"
 ONE = "study import runs.json --columns weight_decay=wd,value=loss --where width=64"
 CASES = Path(__file__).with_name("imports.txt")  # a title, a file, commands and what they print
 
@@ -59,7 +58,10 @@ def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
     assert found == (0, "", said.format(64) + said.format(128))
     report = run("report --full").out
     assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
-    assert_refused(run(f"{IMPORT} --by width"), 2, "study 'x-width-64' exists")
+    exists = "study 'x-width-64' exists; delete it first (study delete)"
+    assert_refused(run(f"{IMPORT} --by width"), 2, exists)
+    found = run(f"study import {STORE} --study-name x -o adam")
+    assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
     Path(STORE).unlink()
     for case in CASES.read_text(encoding="utf-8").strip().split("\n\n"):
         content, *commands = case.split("\n$ ")
@@ -79,7 +81,7 @@ def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
 
 def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(run: Run, monkeypatch: Patch) -> None:
     assert {*import_export.FORMATS} == READERS.keys()
-    stubs.write(Path.cwd())
+    write_tools(Path.cwd())
     (table,) = re.findall(r"\| your sweep .*?\n\n", (FOLDER / "import.md").read_text(), flags=re.DOTALL)
     lines = re.findall(r"\| `(.*)` \|", table)
     assert len(lines) == 15
@@ -117,10 +119,6 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
     for words, text in BAD.items():
         assert_refused(run(f"study import {words} --study-name x -o adam"), 2, text)
     assert not Path(STORE).exists()
-    run(WIDE, code=0)
-    assert "study 'x' exists; delete it first (study delete)" in run(WIDE).err
-    found = run(f"study import {STORE} --study-name x -o adam")
-    assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
 
 
 def test_every_export_is_read_back(run: Run) -> None:
@@ -154,11 +152,8 @@ def test_every_export_is_read_back(run: Run) -> None:
         assert_refused(run(f"study export a {options}"), 2, part)
 
 
-def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: Patch) -> None:
-    ask = "adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule (adamw:independent)?"
-    remedy = "add --decay-rule lr-scaled or --decay-rule independent"
+def test_open_questions_are_asked_on_a_terminal(run: Run, monkeypatch: Patch) -> None:
     adamw = f"{ONE} -o adamw --study-name"
-    assert run(f"{adamw} x") == (2, "", f"lrwd-sweep: {ask} {remedy}\n")
     run(f"{adamw} x --decay-rule lr-scaled", code=0)
     assert "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)" in (report := run("report x").out)
     assert run("study show x").out == report
@@ -188,6 +183,6 @@ def test_delete_asks_first_and_keeps_others(run: Run, compared: Path, monkeypatc
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         found = run(f"study delete {ADAM}", code=code)
         assert (found.out, f"delete {ADAM} with 9 lanes? [y/N]" in found.err) == ("", True)
-        assert (ADAM not in run("study list").out) is deleted, answer
+        assert (ADAM not in run("study list").out) is (stored(compared, ADAM) == {}) is deleted, answer
     assert run(f"report {ADAMW}").out == expected
     run(f"report {ADAM}", code=2)

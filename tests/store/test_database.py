@@ -4,15 +4,15 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing
+import warnings
+from contextlib import ExitStack, closing
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, Engine, event
 
 from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import NothingToReport, StoreError
@@ -32,10 +32,7 @@ SECRET_URLS = (  # one of a kind: a lost slash, another database, not a URL, a q
 )
 
 
-@pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(database.VARIABLE, raising=False)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def refusal(url: str | None, *, write: bool) -> str:
@@ -160,84 +157,43 @@ def test_network_file_systems_are_named_once(
     assert "a.db' lies on nfs4" in told
 
 
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A directory that any user can enter; pytest's own are closed to others."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_file_permissions_are_explained(shared: Path) -> None:
-    cases = (  # mode of the file, mode of its directory, write, what is printed
+def test_file_permissions_are_explained() -> None:
+    cases = (  # mode of the file, mode of its directory, write, what is told
         (0o444, 0o555, False, "8"),
         (0o444, 0o777, True, "cannot be written; make it writable"),
         (0o666, 0o555, True, "its directory cannot be written"),
         (0o000, 0o755, False, "cannot be opened; check its permissions"),
         (0o444, 0o555, False, "holds an interrupted write; open it once where it can be written"),
     )
-    paths = [shared / str(k) / "a.db" for k in range(len(cases))]
-    for path in paths:
-        path.parent.mkdir()
-        filled(path)
-    with closing(sqlite3.connect(paths[0])) as writer:
-        writer.execute("PRAGMA cache_size = 1")  # changed pages reach the file before the commit
-        writer.execute("UPDATE trials SET detail = hex(randomblob(3000))")
-        for end in ("", "-journal"):
-            shutil.copy(f"{paths[0]}{end}", f"{paths[-1]}{end}")
-            Path(f"{paths[-1]}{end}").chmod(0o444)
-    for path, (mode, directory, _, _) in zip(paths, cases, strict=True):
-        path.chmod(mode)
-        path.parent.chmod(directory)
-    code = (
-        "import os, sys, tempfile; from lrwd_sweep.store import open_store\n"
-        "if os.geteuid() == 0:\n"  # root is forbidden nothing, so continue as another user
-        # That user may not be able to read this Python: load all modules first.
-        "    with tempfile.TemporaryDirectory() as warm: open_store(warm + '/a.db', write=True).close()\n"
-        "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "for path, write in zip(sys.argv[1::2], sys.argv[2::2]):\n"
-        "    try:\n"
-        "        with open_store(path, write=write == 'True') as store: print(len(store.trials('a')))\n"
-        "    except Exception as error: print(error)"
-    )
-    pairs = [text for path, case in zip(paths, cases, strict=True) for text in (str(path), str(case[2]))]
-    done = subprocess.run([sys.executable, "-c", code, *pairs], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    for line, case in zip(done.stdout.splitlines(), cases, strict=True):
-        assert line.endswith(case[3]) if case[3] == "8" else case[3] in line, (line, case)
+    with tempfile.TemporaryDirectory() as shared, ExitStack() as as_another_user:
+        Path(shared).chmod(0o755)  # pytest's own are closed to others
+        paths = [Path(shared, str(k), "a.db") for k in range(len(cases))]
+        for path in paths:
+            path.parent.mkdir()
+            filled(path)
+        with closing(sqlite3.connect(paths[0])) as writer:
+            writer.execute("PRAGMA cache_size = 1")  # changed pages reach the file before the commit
+            writer.execute("UPDATE trials SET detail = hex(randomblob(3000))")
+            for end in ("", "-journal"):
+                shutil.copy(f"{paths[0]}{end}", f"{paths[-1]}{end}")
+                Path(f"{paths[-1]}{end}").chmod(0o444)
+        for path, (mode, directory, _, _) in zip(paths, cases, strict=True):
+            path.chmod(mode)
+            path.parent.chmod(directory)
+        if os.geteuid() == 0:  # root is forbidden nothing
+            as_another_user.callback(os.setresuid, 0, 0, 0)
+            os.setresuid(65534, 65534, 0)
+        for path, (_, _, write, said) in zip(paths, cases, strict=True):
+            if said == "8":
+                with open_store(str(path), write=False) as store:
+                    assert len(store.trials("a")) == 8
+            else:
+                assert said in refusal(str(path), write=write)
 
 
 SPEC = spec(lr=(0.01, 0.02), weight_decay=(0.001, 0.002), seeds=10)
-
-PREAMBLE = """
-import os, signal, sys
-from sqlalchemy import Engine, event
-from lrwd_sweep.store import open_store
-from tests.store.test_database import SPEC, pack
-path, number = sys.argv[1], int(sys.argv[2])
-"""
-
-WRITE_FIVE_PACKS = """
-with open_store(path, write=True) as store:
-    store.begin_study("a", SPEC)
-    for k in range(5):
-        store.add_trials("a", pack(5 * number + k))
-"""
-
-DIE_BETWEEN_TRIALS_AND_CURVES = """
-@event.listens_for(Engine, "begin")
-def tiny_cache(connection):  # as with a large pack, pages reach the file before the commit
-    connection.exec_driver_sql("PRAGMA cache_size = 1")
-
-@event.listens_for(Engine, "after_cursor_execute")
-def die(connection, cursor, statement, *_):
-    if statement.startswith("INSERT INTO curves"):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-with open_store(path, write=True) as store:
-    store.add_trials("a", pack(number))
-"""
+SPAWN = get_context("spawn")
 
 
 def pack(number: int) -> list[Trial]:
@@ -245,9 +201,28 @@ def pack(number: int) -> list[Trial]:
     return [complete(cell, 10 * number + k, 0.5) for cell in SPEC.lattice.cells() for k in range(10)]
 
 
-def child(code: str, path: Path, number: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", PREAMBLE + code, str(path), str(number)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def write_five_packs(path: Path, number: int) -> None:
+    warnings.simplefilter("error")
+    with open_store(str(path), write=True) as store:
+        store.begin_study("a", SPEC)
+        for k in range(5):
+            store.add_trials("a", pack(5 * number + k))
+
+
+def die_between_trials_and_curves(path: Path) -> None:
+    @event.listens_for(Engine, "begin")
+    def tiny_cache(
+        connection: Connection,
+    ) -> None:  # as with a large pack, pages are written before the commit
+        connection.exec_driver_sql("PRAGMA cache_size = 1")
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def die(connection: Connection, cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO curves"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with open_store(str(path), write=True) as store:
+        store.add_trials("a", pack(1))
 
 
 def whole_packs(store: Store) -> int:
@@ -258,10 +233,13 @@ def whole_packs(store: Store) -> int:
     return len(numbers)
 
 
-def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    writers = [child(WRITE_FIVE_PACKS, path, number) for number in range(2)]
-    assert [writer.communicate() for writer in writers] == [("", ""), ("", "")]
+def test_two_processes_create_and_fill_one_store(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = folder / "a.db"
+    writers = [SPAWN.Process(target=write_five_packs, args=(path, number)) for number in range(2)]
+    for act in ("start", "join"):
+        for writer in writers:
+            getattr(writer, act)()
+    assert ([writer.exitcode for writer in writers], capfd.readouterr()) == ([0, 0], ("", ""))
     with open_store(str(path), write=False) as store:
         assert whole_packs(store) == 10
 
@@ -269,10 +247,11 @@ def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
 def test_process_killed_within_a_transaction_leaves_the_packs_before(tmp_path: Path) -> None:
     path, journal = filled(tmp_path / "a.db", of=SPEC, trials=pack(0)), tmp_path / "a.db-journal"
     before = path.read_bytes()
-    writer = child(DIE_BETWEEN_TRIALS_AND_CURVES, path, 1)
-    writer.communicate()
+    writer = SPAWN.Process(target=die_between_trials_and_curves, args=(path,))
+    writer.start()
+    writer.join()
     torn = path.read_bytes(), journal.read_bytes()
-    assert (writer.returncode, torn[0] != before, torn[1] != b"") == (-signal.SIGKILL, True, True)
+    assert (writer.exitcode, torn[0] != before, torn[1] != b"") == (-signal.SIGKILL, True, True)
     for write in (False, True):
         for file, content in zip((path, journal), torn, strict=True):
             file.write_bytes(content)

@@ -25,8 +25,7 @@ from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import imports
 from lrwd_sweep.store.imports.extent import merged_rates
 from tests.refusal import assert_raises
-from tests.store.imports import stubs
-from tests.store.sample import read_sweep
+from tests.store.sample import read_sweep, write_tools
 
 ONE = [("study", "one")]
 EXPECTED = {Cell(0.1, 0.01): 0.5, Cell(0.1, 0.02): 0.4, Cell(0.2, 0.02): None}  # None: diverged
@@ -53,7 +52,7 @@ def first(found: imports.ImportedSweep) -> float:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sweep of every tool."""
-    stubs.write(root := tmp_path_factory.mktemp("tools"))
+    write_tools(root := tmp_path_factory.mktemp("tools"))
     return root
 
 
@@ -129,25 +128,21 @@ def test_both_stores_of_mlflow(root: Path) -> None:
 
 
 GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
-TRIALS = [
-    Trial(Cell(0.1, 0.0), 0, Status.COMPLETE, {"value": 1.5}),
-    Trial(Cell(0.1, 0.01), 0, Status.COMPLETE, {"value": 1.25}),
-    Trial(Cell(0.2, 0.0), 0, Status.DIVERGED),
-    Trial(Cell(0.2, 0.01), 0, Status.COMPLETE, {"value": 2.0}),
-]
 
 
 def test_csv_dialects_give_the_same_trials(tmp_path: Path) -> None:
     file = tmp_path / "sweep.csv"
+    file.write_text(GOOD)
+    expected = [*read_sweep(file).trials]
     for text in (
-        *(GOOD, "\ufeff" + GOOD, GOOD.replace("\n", "\r\n")),
+        *("\ufeff" + GOOD, GOOD.replace("\n", "\r\n")),
         *(GOOD.replace(",", ";"), GOOD.replace(",", " , ")),
         GOOD.replace("0.1", '"0.1"').replace("lr", '"lr"'),
         GOOD.replace("\n0.2,0,", "\n\n,,,\n0.2,0,"),
         GOOD.replace("0.1", "1.0e-1").replace(",0,1.5", ",0.0,1.5"),
     ):
         file.write_bytes(text.encode())
-        assert [*read_sweep(file).trials] == TRIALS, text
+        assert [*read_sweep(file).trials] == expected, text
     file.write_bytes(GOOD.encode("utf-16"))
     assert_raises("byte 0 is not UTF-8; save the file as UTF-8 CSV", read_sweep, file)
     assert_raises("No such file", read_sweep, tmp_path / "no")

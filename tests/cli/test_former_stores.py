@@ -9,24 +9,23 @@ studies that were not interrupted (`--storage whole.db`).
 import json
 import math
 import re
-import shlex
 import shutil
-import sqlite3
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lrwd_sweep.cli import app
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec import user_code
+from lrwd_sweep.store import Lane
+from tests.cli.conftest import STORE, Patch, Run, assert_holds, assert_refused, trials
 from tests.report.view.schema import faults
 from tests.store.sample import rewrite_spec
 
-HERE = Path(__file__).parent / "former"
-STORE, WHOLE = "lrwd-sweep.db", "--storage whole.db"
+HERE, WHOLE = Path(__file__).parents[1] / "former", "--storage whole.db"
 
 # lattices: LATTICES. unfinished: GRID, TPE --trials 5, USER --lr 2^-6,2^-4. options: OPTIONS, IMAGES, IMPORT.
 LATTICES = "compare adam adamw --lr 2^-6:2^-2 --wd 2^-10,2^-8,2^-6,2^-4,2^-2 --seeds 3 --epochs 4"
@@ -64,23 +63,15 @@ STORED = re.compile(r"\.(seeds|axes)\.")
 DERIVED = 1e-8  # relative: statistics of the stored values, whose sums may be taken in another order
 TRAINED = 1e-3  # relative: values trained on another machine
 
-Lanes = dict[tuple[float, ...], tuple[Any, ...]]
-Run = Callable[[str], tuple[int, str, str]]
+Lanes = dict[Lane, Trial]
 
 
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process; return exit code, standard output and standard error."""
-    shutil.copytree(HERE / "user", folder, dirs_exist_ok=True)
+@pytest.fixture(autouse=True)
+def _user_files(_empty_directory: None, monkeypatch: Patch) -> None:
+    shutil.copytree(HERE / "user", ".", dirs_exist_ok=True)
     monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.setattr(user_code, "_helper_paths", {})
     forget_imports()
-
-    def run_here(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *shlex.split(command)])
-        return (app.run(), *capfd.readouterr())
-
-    return run_here
 
 
 def forget_imports() -> None:
@@ -94,26 +85,11 @@ def restored(name: str) -> Any:
     return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def lanes(study: str, store: str = STORE) -> Lanes:
-    """Return every stored number of a study's lanes by (α, λ, seed), in the order of storing."""
-    with closing(sqlite3.connect(store)) as connection:
-        rows = connection.execute(
-            "SELECT lr, weight_decay, seed, status, metrics, snapshots, group_concat(curve) FROM trials "
-            'LEFT JOIN (SELECT trial_id, curves.name || hex("values") AS curve FROM curves ORDER BY 1, 2) '
-            "ON trial_id = trials.id JOIN studies ON studies.id = study_id WHERE studies.name = ? "
-            "GROUP BY trials.id ORDER BY trials.id",
-            (study,),
-        )
-        return {row[:3]: (row[3], json.loads(row[4]), *row[5:]) for row in rows}
-
-
 def continued(run: Run, command: str, study: str, part: str) -> Lanes:
     """Continue a study, of which a part is stored and must stay; return its lanes."""
-    before = lanes(study)
-    code, _, err = run(command)
-    assert code == 0, err
-    assert f"{part} are in the store" in err, err
-    after = lanes(study)
+    before = trials(name=study)
+    assert_holds(run(command, code=0).err, f"{part} are in the store")
+    after = trials(name=study)
     assert list(after.items())[: len(before)] == list(before.items())
     return after
 
@@ -138,8 +114,9 @@ def assert_trained_alike(found: Lanes, csv: str) -> None:
     """Assert that val_loss of every lane is that of a CSV from another machine, up to rounding."""
     rows = [line.split(",") for line in csv.splitlines()]
     assert rows[0][:4] == ["lr", "weight_decay", "seed", "value"]
-    expected = {(float(row[0]), float(row[1]), int(row[2])): float(row[3]) for row in rows[1:]}
-    assert {lane: row[1]["val_loss"] for lane, row in found.items()} == pytest.approx(expected, rel=TRAINED)
+    expected = {(Cell(float(row[0]), float(row[1])), int(row[2])): float(row[3]) for row in rows[1:]}
+    losses = {lane: trial.metrics["val_loss"] for lane, trial in found.items()}
+    assert losses == pytest.approx(expected, rel=TRAINED)
 
 
 @pytest.mark.parametrize("name", ["lattices", "unfinished", "options"])
@@ -147,8 +124,7 @@ def test_former_store_gives_the_same_output(name: str, run: Run) -> None:
     for command, old in restored(name).items():
         if command.endswith(WHOLE):
             continue
-        code, text, err = run(command)
-        assert code == 0, f"{command}: {err}"
+        text = run(command, code=0).out
         found = text if isinstance(old, str) else json.loads(text)
         if command.startswith("report"):
             assert faults(found, "report") == [], command
@@ -162,41 +138,39 @@ def test_same_command_trains_nothing_in_a_former_store_nor_in_a_still_earlier_on
 
     for name, again in (("lattices", [LATTICES]), ("options", [*OPTIONS, IMAGES])):
         restored(name)
-        studies = [study["study_name"] for study in json.loads(run("study list --format json")[1])["studies"]]
-        before = [lanes(study) for study in studies]
+        studies = json.loads(run("study list --format json").out)["studies"]
+        names = [study["study_name"] for study in studies]
+        before = [repr(trials(name=study)) for study in names]  # NaN is not equal to itself
         for command in again:
-            code, _, err = run(command)
-            assert (code, "nothing to train" in err, "training" in err) == (0, True, False), (command, err)
-        assert [lanes(study) for study in studies] == before, name
+            err = run(command, code=0).err
+            assert ("nothing to train" in err, "training" in err) == (True, False), (command, err)
+        assert [repr(trials(name=study)) for study in names] == before, name
     rewrite_spec(Path(STORE), IMAGES_NAME, forget)
-    assert "which tensors decay is not stored" in run(f"report {IMAGES_NAME} --full")[1]
-    code, _, err = run(IMAGES.replace(" --standardize", ""))
-    assert (code, "(standardize: True, False: stored, asked for)" in err) == (2, True)
-    code, _, err = run(IMAGES)
-    assert (code, "nothing to train" in err) == (0, True)
+    assert "which tensors decay is not stored" in run(f"report {IMAGES_NAME} --full").out
+    found = run(IMAGES.replace(" --standardize", ""), code=2)
+    assert_holds(found.err, "(standardize: True, False: stored, asked for)")
+    assert_holds(run(IMAGES, code=0).err, "nothing to train")
 
 
 def test_former_studies_continue_to_the_values_of_fresh_ones_with_the_same_files_only(run: Run) -> None:
     outputs = restored("unfinished")
-    before = lanes(GRID_NAME)
+    before = trials(name=GRID_NAME)
     assert 0 < len(before) < 24
     after = continued(run, GRID, GRID_NAME, f"{len(before)} of 24 lanes")
-    assert run(f"{GRID} --storage fresh.db")[0] == 0
-    fresh = lanes(GRID_NAME, "fresh.db")
+    run(f"{GRID} --storage fresh.db", code=0)
+    fresh = trials("fresh.db", GRID_NAME)
     assert after.keys() == fresh.keys()
     assert [lane for lane in fresh if after[lane] != fresh[lane] and lane not in before] == []
     assert_trained_alike(after, outputs[f"study export {GRID_NAME} {WHOLE}"])
     after = continued(run, f"{TPE} --trials 7", TPE_NAME, "5 of 7 points")
-    assert len({lane[:2] for lane in after}) == 7
-    before = lanes(USER_NAME)
+    assert len({cell for cell, _ in after}) == 7
+    before = trials(name=USER_NAME)
     larger = f"{USER} --lr 2^-6:2^-4"
     file = Path("blocks.py")  # net.py imports it
     text = file.read_text()
     file.write_text(f"{text}\n# changed\n")
-    code, out, err = run(larger)
-    assert (code, out) == (2, "")
-    assert "./net.py:Net" in err.splitlines()[-1], err
-    assert lanes(USER_NAME) == before
+    assert_refused(run(larger), 2, "./net.py:Net")
+    assert trials(name=USER_NAME) == before
     file.write_text(text)
     forget_imports()
     after = continued(run, larger, USER_NAME, "12 of 18 lanes")
