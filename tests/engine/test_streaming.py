@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from lrwd_sweep.data import Splits, StreamedSplit, load
 from lrwd_sweep.data.splits import load_splits, save_splits
@@ -28,27 +28,9 @@ from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 from tests.engine.test_checkpoint import place, run
 from tests.refusal import assert_raises
-from tests.small import CELLS, CPU, F64, pack
+from tests.small import CELLS, CPU, F64, Items, pack, returned
 
 HERE = "tests.engine.test_streaming"
-returned: list[Any] = []
-
-
-def data() -> Any:
-    return returned[-1]() if callable(returned[-1]) else returned[-1]
-
-
-class Items(Dataset[Any]):
-    """Columns whose items are changed, as by a transform."""
-
-    def __init__(self, *columns: Tensor, change: Any = lambda x, y: (x, y)) -> None:
-        self.columns, self.change = columns, change
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
-
-    def __getitem__(self, k: int) -> Any:
-        return self.change(*(column[k] for column in self.columns))
 
 
 def _noise(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # of all three generators
@@ -86,7 +68,7 @@ def _bytes(n: int) -> Items:
 def _task(made: Any, room: float = float("inf"), **options: Any) -> Task:
     """Complete a task whose data are made by a function, or are there."""
     returned.append(made)
-    usual = {"data": f"{HERE}:data", "net": f"{HERE}:Linear", "engine": "loop", "schedule": "fixed"}
+    usual = {"data": "tests.small:data", "net": f"{HERE}:Linear", "engine": "loop", "schedule": "fixed"}
     return completed(Task(**{**usual, "batch_size": 10, "epochs": 2, **options}), anew=True, room=room)
 
 
