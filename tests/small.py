@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
-from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.references import lone_rule
@@ -64,6 +64,10 @@ class Items(Dataset[Any]):
         return self.change(*(column[k] for column in self.columns))
 
 
+def loaded(task: Task) -> Splits:
+    return load(task.data, task.data_set, standardize=task.standardize, stream=task.stream)
+
+
 @cache
 def splits(dtype: torch.dtype = F32, shape: tuple[int, ...] = SIZES.shape) -> Splits:
     stream = torch.Generator().manual_seed(0)
@@ -89,11 +93,11 @@ def pack(
     return PackTrainer(Optimizer.parse(optimizer), of, cells, seed, data or splits())
 
 
-def begun(of: Task, seed: int = 3) -> nn.Module:
-    """Make a task's network as that of a seed before training, in float64."""
+def begun(of: Task) -> nn.Module:
+    """Make a task's network as that of seed 3 before training, in float64."""
     net = network(of)
     assert isinstance(net, ModuleNetwork)
-    return net._seeded(generator(seed, "parameters")).double().train()
+    return net._seeded(generator(3, "parameters")).double().train()
 
 
 def loss_alone(output: Any, y: torch.Tensor) -> torch.Tensor:

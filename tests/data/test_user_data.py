@@ -14,23 +14,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate, random_split
 
-from lrwd_sweep.data import Splits, load
+from lrwd_sweep.data import load
 from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
-from tests.small import CPU, F32, F64, Items, returned
+from tests.small import CPU, F32, F64, Items, loaded, returned
 
 
 def _completed(make: Callable[[], Any], **options: Any) -> Task:
     """Complete a task of data that `make` gives, although this folder may have read others."""
     returned.append(make)
     return completed(Task(data="tests.small:data", batch_size=4, **options), anew=True)
-
-
-def _load(task: Task) -> Splits:
-    return load(task.data, task.data_set, standardize=task.standardize)
 
 
 def _pair(count: int = 12, classes: int = 3) -> tuple[Tensor, Tensor]:
@@ -46,11 +42,6 @@ class Streamed(IterableDataset[tuple[Tensor, Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(*self.columns, strict=True)
-
-
-def _sampled(x: Tensor, y: Tensor) -> Any:
-    """Make a loader of items of which its sampler leaves out the second half."""
-    return DataLoader(Items(torch.cat([x, x]), torch.cat([y, y])), 4, sampler=range(len(x)))
 
 
 def _named(items: list[Any]) -> dict[str, Tensor]:
@@ -70,7 +61,9 @@ FORMS: dict[str, Callable[..., Any]] = {
     "a map-style data set": lambda *pair: Items(*pair, change=lambda x, y: (x, int(y))),
     "a data loader": lambda *pair: DataLoader(Items(*pair), batch_size=5),
     "a shuffling data loader": lambda *pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
-    "a loader with a sampler": _sampled,
+    "a sampler of half": lambda x, y: DataLoader(
+        Items(x.repeat(2, 1), y.repeat(2)), 4, sampler=range(len(x))
+    ),
     "its own collation": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=partial(default_collate)),
     "a list of dicts": lambda x, y: [{"x": [*one.numpy()], "label": int(k)} for one, k in zip(x, y)],  # noqa: B905
     "a loader of dicts": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=_named),
@@ -85,7 +78,7 @@ def test_every_form_gives_the_same_tensors() -> None:
     for name, form in FORMS.items():
         task = _completed(lambda form=form: [form(*pair) for pair in pairs])  # type: ignore[misc]
         assert task.sizes == DataSet(12, 6, 9, 3, (5,)), name
-        for split, (x, y) in zip(_load(task).parts.values(), pairs, strict=True):
+        for split, (x, y) in zip(loaded(task).parts.values(), pairs, strict=True):
             assert torch.equal(split.x, x), name
             assert torch.equal(split.y, y), name
 
@@ -98,7 +91,7 @@ def test_images_of_bytes_are_given_as_they_are_or_standardised_and_other_inputs_
     for asked, (dtype, off) in product((None, False, True), ((F32, 1e-6), (F64, 1e-12))):
         task = _completed(lambda: [images] * 2, standardize=asked)
         assert task.standardize is bool(asked)
-        x, _ = _load(task).train.to(CPU, dtype).batch(torch.arange(4))
+        x, _ = loaded(task).train.to(CPU, dtype).batch(torch.arange(4))
         deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
         standard = bool(max(mean.abs().max(), deviation.sub(1).abs().max()) < off)
         assert (x.dtype, standard, torch.equal(x, BYTES.to(dtype))) == (dtype, task.standardize, not asked)
@@ -117,7 +110,7 @@ def test_random_split_is_the_same_every_time_and_the_test_split_optional() -> No
         return {"train": train, "validation": validation, "test": None}
 
     before = torch.get_rng_state()
-    one, other = (_load(_completed(splits)) for _ in range(2))
+    one, other = (loaded(_completed(splits)) for _ in range(2))
     assert torch.equal(one.train.x, other.train.x)
     assert torch.equal(torch.get_rng_state(), before)
     assert len(one.test) == 0
@@ -127,11 +120,11 @@ def test_data_are_read_once_and_again_only_if_asked() -> None:
     x, y = _pair()
     made = iter([((x, y), _pair(6)), ((x + 1, y), _pair(6))])
     task = _completed(lambda: next(made))
-    _load(task)
+    loaded(task)
     assert completed(task) == task
     again = completed(task, anew=True)
     assert again.data_set.digest != task.data_set.digest
-    assert _load(again).train.x.sub(x).sub(1).abs().max() < 1e-6
+    assert loaded(again).train.x.sub(x).sub(1).abs().max() < 1e-6
     other = "gives other data than a moment ago; .* and seed its random numbers"
     for sizes in (task.data_set, DataSet(13, 6, 0, 3, (5,))):
         assert_raises(other, load, task.data, sizes, error=DataError)

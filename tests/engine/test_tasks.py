@@ -13,29 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as users write it
 
-from lrwd_sweep.data import load
 from lrwd_sweep.data.user_data import _sizes, completed
 from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
-from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError
-from lrwd_sweep.lab.bench.contenders import module
-from lrwd_sweep.nets import network
 from lrwd_sweep.nets.network import call
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
-from tests.small import CELLS, CPU, F64, WELL, pack, splits, task, train_alone
+from tests.small import CELLS, CPU, F64, WELL, begun, loaded, pack, splits, task, train_alone
 
 HERE = "tests.engine.test_tasks"
 ADAMW = "adamw:lr-scaled"
 BCE = F.binary_cross_entropy_with_logits
 Loss = Callable[[Any, Tensor], Tensor]
-
-
-def _begun(net: nn.Module, of: Task) -> nn.Module:
-    net.double().load_state_dict(network(of).init(generator(3, "parameters")), strict=False)  # no statistics
-    return net
 
 
 def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
@@ -47,7 +38,9 @@ def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
         cells = (WELL if name.startswith("sgd") else CELLS)[:2]
         trainer = pack(name, of, cells, seed=3, data=splits(F64))
         for trial, lane, cell in zip(trainer.run(), trainer.arena.theta, cells, strict=True):
-            losses = train_alone(net := _begun(module(of), of), of, cell, splits(F64).train, name=name)
+            losses = train_alone(
+                net := begun(replace(of, engine="loop")), of, cell, splits(F64).train, name=name
+            )
             theta = nn.utils.parameters_to_vector(net.parameters())
             assert (lane - theta).abs().max() < 1e-10, (name, schedule, cell)
             epoch_means = [math.fsum(losses[k : k + 3]) / 3 for k in range(0, of.steps, 3)]
@@ -165,8 +158,7 @@ def test_a_lane_of_every_kind_of_task_equals_a_lone_run() -> None:
         assert engine == "loop" or obstacle(of, CPU) == "", name
         trainer = pack(ADAMW, of, seed=3, data=held)
         for lane, (cell, trial) in enumerate(zip(CELLS, trainer.run(), strict=True)):
-            net = _begun(globals()[case.net](), of)
-            train_alone(net, of, cell, held.train, case.training or case.alone)
+            train_alone(net := begun(of), of, cell, held.train, case.training or case.alone)
             for n, value in net.named_parameters():
                 assert (trainer.arena.named[n][lane] - value).abs().max() < 1e-10, (engine, name, n)
             ((x, y),) = held.validation.batches(1000)
@@ -237,7 +229,7 @@ def test_a_users_metric_sees_whole_splits_and_a_metric_that_is_no_number_is_told
     def trials(measure: str) -> Any:
         own: dict[str, Any] = {"data": f"{HERE}:multi_hot", "measure": f"{HERE}:{measure}", "sizes": None}
         of = completed(task(f"{HERE}:three", loss="bce_with_logits", batch_size=10, engine="loop", **own))
-        trainer = pack(ADAMW, of, seed=3, data=load(of.data, of.data_set).to(CPU, F64))
+        trainer = pack(ADAMW, of, seed=3, data=loaded(of).to(CPU, F64))
         return trainer, trainer.run()
 
     trainer, found = trials("f1")
