@@ -16,7 +16,9 @@ from torch.nn import functional as F  # noqa: N812 - as users write it
 from lrwd_sweep.data.user_data import _sizes, completed
 from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
+from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.nets import network
 from lrwd_sweep.nets.network import call
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task
@@ -158,7 +160,9 @@ def test_a_lane_of_every_kind_of_task_equals_a_lone_run() -> None:
         assert engine == "loop" or obstacle(of, CPU) == "", name
         trainer = pack(ADAMW, of, seed=3, data=held)
         for lane, (cell, trial) in enumerate(zip(CELLS, trainer.run(), strict=True)):
-            train_alone(net := begun(of), of, cell, held.train, case.training or case.alone)
+            net = globals()[case.net]().double()
+            net.load_state_dict(network(of).init(generator(3, "parameters")))
+            train_alone(net, of, cell, held.train, case.training or case.alone)
             for n, value in net.named_parameters():
                 assert (trainer.arena.named[n][lane] - value).abs().max() < 1e-10, (engine, name, n)
             ((x, y),) = held.validation.batches(1000)
