@@ -118,9 +118,9 @@ def train_alone(
     for layer in module.modules():
         if isinstance(layer, Noisy):
             layer.noise = noise
-    values, numbers = list(module.parameters()), {"lr": cell.lr, "weight_decay": cell.weight_decay}
-    rules = [lone_rule(Optimizer.parse(name), of, *numbers.values()) for _ in values if name]
-    adamw = torch.optim.AdamW(values, **numbers)
+    values, (lr, decay) = list(module.parameters()), (cell.lr, cell.weight_decay)
+    rules = [lone_rule(Optimizer.parse(name), of, lr, decay) for _ in values if name]
+    adamw = torch.optim.AdamW(values, lr=lr, weight_decay=decay)
     for t in range(of.steps):
         if t % of.steps_per_epoch == 0:
             batches = iter(torch.randperm(len(train), generator=order).split(of.items_per_step))  # type: ignore[no-untyped-call]

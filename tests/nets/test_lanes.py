@@ -57,9 +57,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("net", "epochs", "lanes", "options"), CASES)
-def test_lane_equals_the_lone_module_under_torch_optim(
-    net: str | type[nn.Module], epochs: int, lanes: int, options: dict[str, Any]
-) -> None:
+def test_lane_equals_the_module_under_torch_optim(net: Any, epochs: int, lanes: int, options: Any) -> None:
     if isinstance(net, str):
         kind, request = None, task(net, epochs, schedule="fixed", engine="loop", **options)
     else:

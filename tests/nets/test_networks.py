@@ -215,9 +215,7 @@ def _batch(net: Mlp, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     st.lists(st.integers(2, 9), min_size=2, max_size=5), st.booleans(), st.integers(1, 4), st.integers(3, 12)
 )
 @example([5, 129, 128, 3], True, 2, 64)  # whose products are multiplied in halves, one of them odd
-def test_gradients_statistics_and_predictions_are_those_of_torch(
-    widths: list[int], norm_logits: bool, count: int, batch: int
-) -> None:
+def test_perceptrons_are_those_of_torch(widths: list[int], norm_logits: bool, count: int, batch: int) -> None:
     net = Mlp(tuple(widths), norm_logits, WAY)
     arena, other = _arena(net, count), _arena(net, count)
     lanes = MlpLanes(net, arena.named, arena.named_grad, batch)

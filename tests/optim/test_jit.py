@@ -34,9 +34,7 @@ def test_threads_train_without_a_working_numba(tmp_path: Path) -> None:
     assert len(trials(path)) == 9
 
 
-def test_threads_that_ask_at_once_get_one_answer(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_threads_get_one_answer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     all_ask = threading.Barrier(4)
 
     def ask(_: int) -> bool:
