@@ -61,9 +61,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "a map-style data set": lambda *pair: Items(*pair, change=lambda x, y: (x, int(y))),
     "a data loader": lambda *pair: DataLoader(Items(*pair), batch_size=5),
     "a shuffling data loader": lambda *pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
-    "a sampler of half": lambda x, y: DataLoader(
-        Items(x.repeat(2, 1), y.repeat(2)), 4, sampler=range(len(x))
-    ),
+    "a sampler": lambda x, y: DataLoader(Items(x.repeat(2, 1), y.repeat(2)), 4, sampler=range(len(x))),
     "its own collation": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=partial(default_collate)),
     "a list of dicts": lambda x, y: [{"x": [*one.numpy()], "label": int(k)} for one, k in zip(x, y)],  # noqa: B905
     "a loader of dicts": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=_named),

@@ -161,23 +161,21 @@ def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> None:
     assert (places, program.done) == ({GPU}, 3), (name, options)
 
 
-def test_updates_augmentation_and_networks_stay_on_the_device(unreal: pytest.MonkeyPatch) -> None:
-    for name in ("sgd", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:normalized", "adamp", "sgdp"):
-        _one_epoch(name, unreal, net="mlp-norm")
-    for net, engine, precision, augment in (
-        ("mlp-norm", "auto", "float32", "crop-flip-cutout"),
-        ("mlp", "auto", "bfloat16", "none"),
-        ("cnn-norm", "auto", "bfloat16", "none"),
-        ("mlp-norm", "loop", "float32", "none"),
-        ("cnn", "vmap", "float32", "none"),
-    ):
-        _one_epoch("adamw", unreal, net=net, engine=engine, precision=precision, augment=augment)
+NETS = [("mlp-norm", "native"), ("cnn-norm", "native"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")]
+UPDATES = "sgd", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:normalized", "adamp", "sgdp"
+EPOCHS: list[tuple[str, str, dict[str, str]]] = [
+    *((name, "mlp-norm", {}) for name in UPDATES),
+    ("adamw", "mlp-norm", {"augment": "crop-flip-cutout"}),
+    *(("adamw", net, {"precision": "bfloat16"}) for net in ("mlp", "cnn-norm")),
+    *(("adamw", net, {"engine": engine}) for net, engine in (("mlp-norm", "loop"), ("cnn", "vmap"))),
+]
+LARGE = [("adamw", net, {"engine": engine}) for net, engine in (("cnn", "loop"), *NETS[2:])]
 
 
-@pytest.mark.slow
-def test_residual_networks_stay_on_the_device(unreal: pytest.MonkeyPatch) -> None:
-    for net, engine in (("cnn", "loop"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")):
-        _one_epoch("adamw", unreal, net=net, engine=engine)
+@pytest.mark.parametrize("epochs", [EPOCHS, pytest.param(LARGE, marks=pytest.mark.slow)])
+def test_updates_images_and_networks_stay_on_the_device(epochs: Any, unreal: pytest.MonkeyPatch) -> None:
+    for name, net, options in epochs:
+        _one_epoch(name, unreal, net=net, **options)
 
 
 def test_a_value_or_a_tensor_of_the_host_is_found(unreal: pytest.MonkeyPatch) -> None:
@@ -192,7 +190,6 @@ def test_a_value_or_a_tensor_of_the_host_is_found(unreal: pytest.MonkeyPatch) ->
 
 
 REAL = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-NETS = [("mlp-norm", "native"), ("cnn-norm", "native"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")]
 
 
 @REAL

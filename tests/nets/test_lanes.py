@@ -94,7 +94,6 @@ def test_engines_and_patterns_that_do_not_fit_are_refused() -> None:
         ({"train": "("}, r"train='\(' is not a regular expression"),
         ({"train": "bias", "engine": "native"}, "engine='native' is not written for train='bias'; choose"),
         ({"label_smoothing": 0.1, "engine": "native"}, "is not written for label_smoothing=0.1; choose auto"),
-        ({"logit_decay": 0.1, "engine": "native"}, "is not written for logit_decay=0.1; choose auto"),
     ]
     for options, complaint in cases:
         assert_raises(complaint, lambda: network(task("mlp", **options)))  # noqa: B023

@@ -99,7 +99,7 @@ def test_exception_ends_a_lane_only_if_it_has_diverged_and_names_the_network_oth
 
 smoothed = nn.CrossEntropyLoss(label_smoothing=0.3)
 LOSSES: dict[str, Callable[[Any, Any], Any]] = {
-    "broken": lambda logits, y: {}[len(y)],
+    "broken": lambda logits, y: dict[int, Tensor]()[len(y)],
     "per_class": lambda logits, y: logits.mean(0),
     "detached": lambda logits, y: smoothed(logits, y).detach(),
     "noisy": lambda logits, y: smoothed(logits + torch.randn_like(logits), y),
