@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
 
-from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.lab.references import lone_rule
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import call
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
@@ -40,6 +44,30 @@ def task(net: str = "mlp", epochs: int = 2, **options: object) -> Task:
     return Task(**{"net": net, "epochs": epochs, "batch_size": 16, "sizes": SIZES, **options})  # type: ignore[arg-type]
 
 
+returned: list[Any] = []  # what `data` calls, or returns
+
+
+def data() -> Any:
+    return returned[-1]() if callable(returned[-1]) else returned[-1]
+
+
+class Items(Dataset[Any]):
+    """Columns whose items are changed, as by a transform."""
+
+    def __init__(self, *columns: torch.Tensor, change: Any = lambda *item: item) -> None:
+        self.columns, self.change = columns, change
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __getitem__(self, k: int) -> Any:
+        return self.change(*(column[k] for column in self.columns))
+
+
+def loaded(task: Task) -> Splits:
+    return load(task.data, task.data_set, standardize=task.standardize, stream=task.stream)
+
+
 @cache
 def splits(dtype: torch.dtype = F32, shape: tuple[int, ...] = SIZES.shape) -> Splits:
     stream = torch.Generator().manual_seed(0)
@@ -65,33 +93,48 @@ def pack(
     return PackTrainer(Optimizer.parse(optimizer), of, cells, seed, data or splits())
 
 
-def begun(of: Task, seed: int = 3) -> nn.Module:
-    """Make a task's network as that of a seed before training, in float64."""
+def begun(of: Task) -> nn.Module:
+    """Make a task's network as that of seed 3 before training, in float64."""
     net = network(of)
     assert isinstance(net, ModuleNetwork)
-    return net._seeded(generator(seed, "parameters")).double().train()
+    return net._seeded(generator(3, "parameters")).double().train()
 
 
-def train_alone(module: nn.Module, of: Task, cell: Cell, data: Splits, seed: int = 3) -> nn.Module:
-    """Train a module by torch.optim.AdamW on the batches and draws of a seed's lanes."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
-    order, noise = generator(seed, "data order"), generator(seed, "noise")
-    for layer in module.modules():
-        if isinstance(layer, Noisy):
-            layer.noise = noise
-    for _ in range(of.epochs):
-        shuffled = torch.randperm(len(data.train), generator=order)
-        for batch in shuffled.split(of.batch_size)[: of.steps_per_epoch]:  # type: ignore[no-untyped-call]
-            x, y = data.train.batch(batch)
-            optimizer.zero_grad()
-            loss_alone(module, x, y).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return module.eval()
-
-
-def loss_alone(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of a module's logits (B, …, C), or of those among its outputs."""
-    output = module(x)
+def loss_alone(output: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of logits (B, …, C), or of those among the outputs."""
     output = output[1] if isinstance(output, tuple) else output
     output = output["logits"] if isinstance(output, dict) else output
     return cross_entropy(output.flatten(0, -2), y.flatten())
+
+
+def train_alone(
+    module: nn.Module, of: Task, cell: Cell, train: Split, loss: Any = loss_alone, name: str = ""
+) -> list[float]:
+    """Train on batches and draws of seed 3 by an optimizer's reference, or by torch.optim.AdamW at η = 1.
+
+    Returns the loss of every step.
+    """
+    losses, order, noise = list[float](), generator(3, "data order"), generator(3, "noise")
+    for layer in module.modules():
+        if isinstance(layer, Noisy):
+            layer.noise = noise
+    values, (lr, decay) = list(module.parameters()), (cell.lr, cell.weight_decay)
+    rules = [lone_rule(Optimizer.parse(name), of, lr, decay) for _ in values if name]
+    adamw = torch.optim.AdamW(values, lr=lr, weight_decay=decay)
+    for t in range(of.steps):
+        if t % of.steps_per_epoch == 0:
+            batches = iter(torch.randperm(len(train), generator=order).split(of.items_per_step))  # type: ignore[no-untyped-call]
+        parts = map(train.batch, next(batches).split(of.batch_size))
+        mean = torch.stack([loss(call(module, x), y) for x, y in parts]).mean()
+        losses.append(mean.item())
+        module.zero_grad()
+        mean.backward()  # type: ignore[no-untyped-call]
+        if of.clip_norm is not None:
+            assert nn.utils.clip_grad_norm_(values, of.clip_norm) > of.clip_norm or t
+        if not name:
+            adamw.step()
+        eta, n = of.timetable.eta(t), of.timetable.steps_of_cycle(t)
+        with torch.no_grad():
+            for value, rule in zip(values, rules, strict=bool(name)):
+                value.copy_(rule(value, value.grad, eta, t + 1, n))
+    return losses

@@ -36,9 +36,8 @@ TOUCH = f"open({MARK!r}, 'w').close()"
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "data_batch_1"
+def file(folder: Path) -> Path:
+    return folder / "data_batch_1"
 
 
 def _assert_read(file: Path, content: bytes, expected: dict[str, Any]) -> None:

@@ -60,8 +60,8 @@ def test_pythons_topics_are_a_text_without_repetition() -> None:
     assert Task(net="gpt", data="python-docs").data_set.digest == found.digest  # versions of Python differ
 
 
-def test_bad_and_changed_texts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("folder")
+def test_bad_and_changed_texts_are_refused() -> None:
     Path("short.txt").write_text("to be or not to be")
     Path("same.txt").write_text(TEXT)
     sizes = find_data_set("text:same.txt", 8)

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 from unittest.mock import Mock
@@ -11,50 +12,26 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate, random_split
 
-from lrwd_sweep.data import Splits, load
+from lrwd_sweep.data import load
 from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
-from tests.small import CPU, F32, F64
-
-HERE = "tests.data.test_user_data"
-returned: list[Callable[[], Any]] = []  # what `data` calls
-
-
-def data() -> Any:
-    return returned[-1]()
+from tests.small import CPU, F32, F64, Items, loaded, returned
 
 
 def _completed(make: Callable[[], Any], **options: Any) -> Task:
     """Complete a task of data that `make` gives, although this folder may have read others."""
     returned.append(make)
-    return completed(Task(data=f"{HERE}:data", batch_size=4, **options), anew=True)
-
-
-def _load(task: Task) -> Splits:
-    return load(task.data, task.data_set, standardize=task.standardize)
+    return completed(Task(data="tests.small:data", batch_size=4, **options), anew=True)
 
 
 def _pair(count: int = 12, classes: int = 3) -> tuple[Tensor, Tensor]:
     stream = torch.Generator().manual_seed(count)
     return torch.randn(count, 5, generator=stream), torch.arange(count) % classes
-
-
-class Items(Dataset[tuple[Tensor, int]]):
-    """A map-style data set, whose labels may be computed by `label`."""
-
-    def __init__(self, x: Tensor, y: Tensor, label: Callable[[int], Any] = int) -> None:
-        self.x, self.y, self.label = x, y, label
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, k: int) -> tuple[Tensor, int]:
-        return self.x[k], self.label(self.y[k])  # type: ignore[arg-type]
 
 
 class Streamed(IterableDataset[tuple[Tensor, Tensor]]):
@@ -67,17 +44,8 @@ class Streamed(IterableDataset[tuple[Tensor, Tensor]]):
         return zip(*self.columns, strict=True)
 
 
-def _sampled(x: Tensor, y: Tensor) -> Any:
-    """Make a loader of items of which its sampler leaves out the second half."""
-    return DataLoader(Items(torch.cat([x, x]), torch.cat([y, y])), 4, sampler=range(len(x)))
-
-
-def _collated(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
-
-
-def _named(items: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
-    return dict(zip(("x", "labels"), _collated(items), strict=True))
+def _named(items: list[Any]) -> dict[str, Tensor]:
+    return dict(zip(("x", "labels"), default_collate(items), strict=True))
 
 
 FORMS: dict[str, Callable[..., Any]] = {
@@ -90,11 +58,11 @@ FORMS: dict[str, Callable[..., Any]] = {
     "big-endian arrays": lambda x, y: (x.numpy().astype(">f4"), y.numpy().astype(">i4")),
     "labels as objects": lambda x, y: (x, y.numpy().astype(object)),
     "a TensorDataset": TensorDataset,
-    "a map-style data set": Items,
+    "a map-style data set": lambda *pair: Items(*pair, change=lambda x, y: (x, int(y))),
     "a data loader": lambda *pair: DataLoader(Items(*pair), batch_size=5),
     "a shuffling data loader": lambda *pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
-    "a loader with a sampler": _sampled,
-    "a loader with a collation": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=_collated),
+    "a sampler": lambda x, y: DataLoader(Items(x.repeat(2, 1), y.repeat(2)), 4, sampler=range(len(x))),
+    "its own collation": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=partial(default_collate)),
     "a list of dicts": lambda x, y: [{"x": [*one.numpy()], "label": int(k)} for one, k in zip(x, y)],  # noqa: B905
     "a loader of dicts": lambda *pair: DataLoader(Items(*pair), 5, collate_fn=_named),
     "an iterable data set": Streamed,
@@ -108,7 +76,7 @@ def test_every_form_gives_the_same_tensors() -> None:
     for name, form in FORMS.items():
         task = _completed(lambda form=form: [form(*pair) for pair in pairs])  # type: ignore[misc]
         assert task.sizes == DataSet(12, 6, 9, 3, (5,)), name
-        for split, (x, y) in zip(_load(task).parts.values(), pairs, strict=True):
+        for split, (x, y) in zip(loaded(task).parts.values(), pairs, strict=True):
             assert torch.equal(split.x, x), name
             assert torch.equal(split.y, y), name
 
@@ -121,7 +89,7 @@ def test_images_of_bytes_are_given_as_they_are_or_standardised_and_other_inputs_
     for asked, (dtype, off) in product((None, False, True), ((F32, 1e-6), (F64, 1e-12))):
         task = _completed(lambda: [images] * 2, standardize=asked)
         assert task.standardize is bool(asked)
-        x, _ = _load(task).train.to(CPU, dtype).batch(torch.arange(4))
+        x, _ = loaded(task).train.to(CPU, dtype).batch(torch.arange(4))
         deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
         standard = bool(max(mean.abs().max(), deviation.sub(1).abs().max()) < off)
         assert (x.dtype, standard, torch.equal(x, BYTES.to(dtype))) == (dtype, task.standardize, not asked)
@@ -140,7 +108,7 @@ def test_random_split_is_the_same_every_time_and_the_test_split_optional() -> No
         return {"train": train, "validation": validation, "test": None}
 
     before = torch.get_rng_state()
-    one, other = (_load(_completed(splits)) for _ in range(2))
+    one, other = (loaded(_completed(splits)) for _ in range(2))
     assert torch.equal(one.train.x, other.train.x)
     assert torch.equal(torch.get_rng_state(), before)
     assert len(one.test) == 0
@@ -150,11 +118,11 @@ def test_data_are_read_once_and_again_only_if_asked() -> None:
     x, y = _pair()
     made = iter([((x, y), _pair(6)), ((x + 1, y), _pair(6))])
     task = _completed(lambda: next(made))
-    _load(task)
+    loaded(task)
     assert completed(task) == task
     again = completed(task, anew=True)
     assert again.data_set.digest != task.data_set.digest
-    assert _load(again).train.x.sub(x).sub(1).abs().max() < 1e-6
+    assert loaded(again).train.x.sub(x).sub(1).abs().max() < 1e-6
     other = "gives other data than a moment ago; .* and seed its random numbers"
     for sizes in (task.data_set, DataSet(13, 6, 0, 3, (5,))):
         assert_raises(other, load, task.data, sizes, error=DataError)
@@ -180,14 +148,10 @@ def test_digest_depends_on_every_number_its_type_and_shape() -> None:
     assert len({first, *digests}) == 9
 
 
-def _missing(k: int) -> Any:
-    raise FileNotFoundError(f"no image {int(k)}")
-
-
 X, Y = _pair()
 NAN = torch.where(torch.arange(12).unsqueeze(1) == 7, torch.nan, X)
 V = _pair(6)
-RANDOM = Items(X, Y, lambda _: np.random.rand())
+RANDOM = Items(X, Y, change=lambda x, y: (x, np.random.rand()))
 RAGGED = [(torch.zeros(3 + (k == 4)), k % 2) for k in range(6)]
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: (X, Y), "it returns a tuple of 2; return train, validation and optionally test"),
@@ -221,14 +185,13 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X, np.array(["cat", "dog"] * 6)), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),
     (lambda: ((np.full((12, 5), "cat"), Y), V), "x of train is an array of type <U3; give floating-point"),
-    (lambda: (Items(X, Y, _missing), V), "cannot be read: FileNotFoundError: no image 0 (test_user_data.py,"),
-    (lambda: (Items(X, Y, sys.exit), V), "cannot be read: SystemExit: tensor(0) (test_user_data.py, line"),
-    (lambda: sys.exit(1), "raised SystemExit: 1 (test_user_data.py, line"),
+    (lambda: (Items(Y, change=sys.exit), V), "cannot be read: SystemExit: tensor(0) (small.py, line"),
+    (lambda: sys.exit(1), "raised SystemExit: 1 (small.py, line"),
 ]
 
 
 def test_wrong_data_are_refused_in_one_line_and_ctrl_c_is_not() -> None:
     for make, complaint in WRONG:
-        assert_raises(f"^data='{HERE}:data'.*{re.escape(complaint)}", _completed, make, error=DataError)
+        assert_raises(f"^data='tests.small:data'.*{re.escape(complaint)}", _completed, make, error=DataError)
     with pytest.raises(KeyboardInterrupt):
         _completed(Mock(side_effect=KeyboardInterrupt))

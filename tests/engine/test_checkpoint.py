@@ -34,10 +34,10 @@ def run(of: Task, name: str, cells: Any, at: Any = None, stop: int = -1, data: A
     return list(map(repr, trainer.run(should_stop=lambda: next(calls) == stop, checkpoints=found)))
 
 
-def begun(of: Task, name: str, cells: list[Cell], at: CheckpointPlace, stop: int) -> CheckpointPlace:
+def begun(of: Task, name: str, cells: Any, at: Any, stop: int, data: Any = None) -> Any:
     """Leave the checkpoint of a run that is stopped before a step."""
     with pytest.raises(Stopped):
-        run(of, name, cells, at, stop)
+        run(of, name, cells, at, stop, data)
     return at
 
 

@@ -141,9 +141,7 @@ def test_packs_are_the_largest_that_fit_and_stay_in_a_cpu_s_cache(monkeypatch: p
         fit(large, 0.99 * needed)
 
 
-def test_measured_packs_grow_with_time_and_lanes_cost_evaluations(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_packs_grow_with_time_and_lanes_cost_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(of: Task, lanes: int = 100, seconds: float = 0.0, optimizer: Optimizer = ADAMW) -> Speed:
         return measure(optimizer, of, lanes=lanes, seconds=seconds, device="cpu")
 

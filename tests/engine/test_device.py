@@ -2,9 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -116,16 +117,6 @@ class _OnGpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def _no_backward(loss: Tensor) -> None:
-    """Replace autograd, which needs streams of a real device."""
-    assert loss.requires_grad
-
-
-def _no_gradients(loss: Tensor, inputs: Sequence[Tensor], *, allow_unused: bool) -> list[Tensor]:
-    assert loss.requires_grad
-    return [torch.zeros_like(value) for value in inputs]
-
-
 @pytest.fixture
 def unreal(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Draw on the host; leave out compiled kernels, which need a device."""
@@ -151,8 +142,8 @@ def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> None:
         init, _ = net.init(torch.Generator()), net.scale_invariant
         patch.setattr(net, "init", lambda stream: init)
     with FakeTensorMode(allow_non_fake_inputs=True), patch.context() as unreal:
-        unreal.setattr(torch.autograd, "backward", _no_backward)
-        unreal.setattr(torch.autograd, "grad", _no_gradients)
+        unreal.setattr(torch.autograd, "backward", Mock())  # autograd needs streams of a real device
+        unreal.setattr(torch.autograd, "grad", lambda loss, x, **_: list(map(torch.zeros_like, x)))
         here = (splits().train, splits().validation, splits().test)
         made = ((torch.zeros_like(one.x), torch.zeros_like(one.y)) for one in here)
         trainer = pack(name, of, data=Splits(*(Split(x.to(GPU), y.to(GPU)) for x, y in made)))
@@ -170,23 +161,21 @@ def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> None:
     assert (places, program.done) == ({GPU}, 3), (name, options)
 
 
-def test_updates_augmentation_and_networks_stay_on_the_device(unreal: pytest.MonkeyPatch) -> None:
-    for name in ("sgd", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:normalized", "adamp", "sgdp"):
-        _one_epoch(name, unreal, net="mlp-norm")
-    for net, engine, precision, augment in (
-        ("mlp-norm", "auto", "float32", "crop-flip-cutout"),
-        ("mlp", "auto", "bfloat16", "none"),
-        ("cnn-norm", "auto", "bfloat16", "none"),
-        ("mlp-norm", "loop", "float32", "none"),
-        ("cnn", "vmap", "float32", "none"),
-    ):
-        _one_epoch("adamw", unreal, net=net, engine=engine, precision=precision, augment=augment)
+NETS = [("mlp-norm", "native"), ("cnn-norm", "native"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")]
+UPDATES = "sgd", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:normalized", "adamp", "sgdp"
+EPOCHS: list[tuple[str, str, dict[str, str]]] = [
+    *((name, "mlp-norm", {}) for name in UPDATES),
+    ("adamw", "mlp-norm", {"augment": "crop-flip-cutout"}),
+    *(("adamw", net, {"precision": "bfloat16"}) for net in ("mlp", "cnn-norm")),
+    *(("adamw", net, {"engine": engine}) for net, engine in (("mlp-norm", "loop"), ("cnn", "vmap"))),
+]
+LARGE = [("adamw", net, {"engine": engine}) for net, engine in (("cnn", "loop"), *NETS[2:])]
 
 
-@pytest.mark.slow
-def test_residual_networks_stay_on_the_device(unreal: pytest.MonkeyPatch) -> None:
-    for net, engine in (("cnn", "loop"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")):
-        _one_epoch("adamw", unreal, net=net, engine=engine)
+@pytest.mark.parametrize("epochs", [EPOCHS, pytest.param(LARGE, marks=pytest.mark.slow)])
+def test_updates_images_and_networks_stay_on_the_device(epochs: Any, unreal: pytest.MonkeyPatch) -> None:
+    for name, net, options in epochs:
+        _one_epoch(name, unreal, net=net, **options)
 
 
 def test_a_value_or_a_tensor_of_the_host_is_found(unreal: pytest.MonkeyPatch) -> None:
@@ -201,7 +190,6 @@ def test_a_value_or_a_tensor_of_the_host_is_found(unreal: pytest.MonkeyPatch) ->
 
 
 REAL = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-NETS = [("mlp-norm", "native"), ("cnn-norm", "native"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")]
 
 
 @REAL

@@ -16,39 +16,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
-from lrwd_sweep.data import Splits, StreamedSplit, load
+from lrwd_sweep.data import Splits, StreamedSplit
 from lrwd_sweep.data.splits import load_splits, save_splits
 from lrwd_sweep.data.user_data import completed, reopened
 from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.nets.randomness import seeded
-from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
-from tests.engine.test_checkpoint import place, run
+from tests import small
+from tests.engine.test_checkpoint import begun, place, run
 from tests.refusal import assert_raises
-from tests.small import CELLS, CPU, F64, pack
+from tests.small import CELLS, CPU, F64, Items, loaded, pack, returned
 
-HERE = "tests.engine.test_streaming"
-returned: list[Any] = []
-
-
-def data() -> Any:
-    return returned[-1]() if callable(returned[-1]) else returned[-1]
-
-
-class Items(Dataset[Any]):
-    """Columns whose items are changed, as by a transform."""
-
-    def __init__(self, *columns: Tensor, change: Any = lambda x, y: (x, y)) -> None:
-        self.columns, self.change = columns, change
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
-
-    def __getitem__(self, k: int) -> Any:
-        return self.change(*(column[k] for column in self.columns))
+HERE, NAME = "tests.engine.test_streaming", "adamw:lr-scaled"
 
 
 def _noise(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # of all three generators
@@ -86,23 +68,19 @@ def _bytes(n: int) -> Items:
 def _task(made: Any, room: float = float("inf"), **options: Any) -> Task:
     """Complete a task whose data are made by a function, or are there."""
     returned.append(made)
-    usual = {"data": f"{HERE}:data", "net": f"{HERE}:Linear", "engine": "loop", "schedule": "fixed"}
+    usual = {"data": "tests.small:data", "net": f"{HERE}:Linear", "engine": "loop", "schedule": "fixed"}
     return completed(Task(**{**usual, "batch_size": 10, "epochs": 2, **options}), anew=True, room=room)
 
 
-def _splits(task: Task) -> Splits:
-    return load(task.data, task.data_set, standardize=task.standardize, stream=task.stream)
-
-
-def _run(task: Task, splits: Splits, cells: Any = CELLS, at: Any = None, stop: int = -1) -> list[str]:
-    return run(task, "adamw:lr-scaled", cells, at, stop, splits)
+def _run(task: Task, splits: Splits, cells: Any = CELLS, at: Any = None) -> list[str]:
+    return run(task, NAME, cells, at, data=splits)
 
 
 def test_data_that_do_not_fit_are_streamed_and_give_the_same_bits_as_in_memory() -> None:
     sets = [_numbers(44), _numbers(30).columns]
     for room, streams in ((44 * 24, False), (44 * 24 - 1, True)):
         task = _task(sets, room, loss="mse")
-        both = [isinstance(one, StreamedSplit) for one in (_splits(task).train, _splits(task).validation)]
+        both = [isinstance(one, StreamedSplit) for one in (loaded(task).train, loaded(task).validation)]
         assert [task.stream, *both] == [streams, streams, False]
     kinds: list[tuple[Any, dict[str, Any]]] = [
         (_numbers, {"loss": "mse", "measure": f"{HERE}:share"}),
@@ -113,18 +91,17 @@ def test_data_that_do_not_fit_are_streamed_and_give_the_same_bits_as_in_memory()
         held, streamed = _task(sets, **options), _task(sets, **options, stream=True)
         assert streamed == held, make
         assert streamed.data_set.digest == held.data_set.digest, make  # the same study
-        found = _splits(streamed)
+        found = loaded(streamed)
         assert isinstance(found.train, StreamedSplit), make
-        assert _run(streamed, found) == _run(held, _splits(_task(sets, **options))), make
+        assert _run(streamed, found) == _run(held, loaded(_task(sets, **options))), make
 
 
 def test_a_lane_with_random_transforms_equals_a_lone_run_that_seeds_alike() -> None:
     noisy, plain = _classes(F64, change=_noise), _classes(F64)
     task = _task([noisy, plain], stream=True)
-    trials = pack("adamw:lr-scaled", task, seed=3, data=_splits(task).to(CPU, F64)).run()
+    trials = pack(NAME, task, seed=3, data=loaded(task).to(CPU, F64)).run()
     for cell, trial in zip(CELLS, trials, strict=True):
-        with seeded(int(torch.randint(2**62, (), generator=generator(3, "parameters")))):
-            module = Linear((5,), 3).double()
+        module = small.begun(task)
         optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
         order = generator(3, "data order")
         for epoch in (1, 2):
@@ -146,12 +123,10 @@ def test_a_lane_with_random_transforms_equals_a_lone_run_that_seeds_alike() -> N
 
 def test_streamed_lanes_do_not_depend_on_interruptions_packs_or_processes(tmp_path: Path) -> None:
     task = _task(lambda: [_classes(change=_noise), _classes()], stream=True)
-    splits = _splits(task)
+    splits = loaded(task)
     whole = _run(task, splits)
     for stop in (1, 3, 6):
-        at = place(tmp_path / str(stop))
-        with pytest.raises(Stopped):
-            _run(task, splits, at=at, stop=stop)
+        at = begun(task, NAME, CELLS, place(tmp_path / str(stop)), stop, splits)
         assert _run(task, splits, at=at) == whole, stop
     assert [_run(task, splits, [cell])[0] for cell in CELLS] == whole
     save_splits(splits, tmp_path / "splits")
@@ -161,12 +136,10 @@ def test_streamed_lanes_do_not_depend_on_interruptions_packs_or_processes(tmp_pa
         reopened(task.data, load_splits(tmp_path / "splits"), 3)
 
 
-class Endless(IterableDataset[Any]):
+class Long(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         return itertools.repeat((torch.ones(100), 0))
 
-
-class Long(Endless):
     def __len__(self) -> int:
         return 300
 
@@ -182,7 +155,7 @@ def test_what_cannot_be_streamed_or_read_is_refused_in_one_line() -> None:
         ([columns, columns], {"stream": True}, unfit),
         ([loader, loader], {"stream": True}, unfit),
         ([own, plain], {"stream": True}, random_each_time),
-        ([plain, Endless()], few, "validation does not fit: 246 items are more than 0.0"),
+        ([plain, iter(Long())], few, "validation does not fit: 246 items are more than 0.0"),
         ([plain, Long()], few, "validation does not fit: 300 items are more than"),
     ):
         assert_raises(complaint, _task, made, error=DataError, **options)
@@ -194,7 +167,7 @@ def test_what_cannot_be_streamed_or_read_is_refused_in_one_line() -> None:
     ):
         items = Items(*columns)  # which change after they were surveyed
         task = _task([items, plain], stream=True)
-        splits, items.change = _splits(task), change
+        splits, items.change = loaded(task), change
         assert_raises(complaint, _run, task, splits, error=DataError)
 
 

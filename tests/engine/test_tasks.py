@@ -1,4 +1,4 @@
-"""A lane of every optimizer and kind of task equals a lone run; values do not depend on hidden batches."""
+"""A lane of every optimizer and kind of task equals a lone run, also measured in several batches."""
 
 import itertools
 import math
@@ -13,51 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as users write it
 
-from lrwd_sweep.data import Split, load
 from lrwd_sweep.data.user_data import _sizes, completed
 from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
 from lrwd_sweep.engine.lane_state import generator
 from lrwd_sweep.errors import DataError
-from lrwd_sweep.lab.bench.contenders import module
-from lrwd_sweep.lab.references import lone_rule
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.network import call
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
-from tests.small import CELLS, CPU, F64, WELL, pack, splits, task
+from tests.small import CELLS, CPU, F64, WELL, begun, loaded, pack, splits, task, train_alone
 
 HERE = "tests.engine.test_tasks"
 ADAMW = "adamw:lr-scaled"
 BCE = F.binary_cross_entropy_with_logits
 Loss = Callable[[Any, Tensor], Tensor]
-
-
-def _train_alone(
-    net: nn.Module, name: str, of: Task, cell: Cell, train: Split, loss: Loss = F.cross_entropy
-) -> list[float]:
-    """Train in torch.nn, in float64, by the reference of the optimizer; return the loss of every batch."""
-    net.double().load_state_dict(network(of).init(generator(3, "parameters")), strict=False)  # no statistics
-    losses, order, optimizer = list[float](), generator(3, "data order"), Optimizer.parse(name)
-    rules = {n: lone_rule(optimizer, of, cell.lr, cell.weight_decay) for n, _ in net.named_parameters()}
-    for t in range(of.steps):
-        if t % of.steps_per_epoch == 0:
-            batches = iter(torch.randperm(len(train), generator=order).split(of.items_per_step))  # type: ignore[no-untyped-call]
-        parts = map(train.batch, next(batches).split(of.batch_size))
-        mean = torch.stack([loss(call(net, x), y) for x, y in parts]).mean()
-        losses.append(mean.item())
-        net.zero_grad()
-        mean.backward()  # type: ignore[no-untyped-call]
-        if of.clip_norm is not None:
-            assert nn.utils.clip_grad_norm_(net.parameters(), of.clip_norm) > of.clip_norm or t
-        eta, n = of.timetable.eta(t), of.timetable.steps_of_cycle(t)
-        with torch.no_grad():
-            for parameter, value in net.named_parameters():
-                value.copy_(rules[parameter](value, value.grad, eta, t + 1, n))
-    return losses
 
 
 def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
@@ -69,7 +40,9 @@ def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
         cells = (WELL if name.startswith("sgd") else CELLS)[:2]
         trainer = pack(name, of, cells, seed=3, data=splits(F64))
         for trial, lane, cell in zip(trainer.run(), trainer.arena.theta, cells, strict=True):
-            losses = _train_alone(net := module(of), name, of, cell, splits(F64).train)
+            losses = train_alone(
+                net := begun(replace(of, engine="loop")), of, cell, splits(F64).train, name=name
+            )
             theta = nn.utils.parameters_to_vector(net.parameters())
             assert (lane - theta).abs().max() < 1e-10, (name, schedule, cell)
             epoch_means = [math.fsum(losses[k : k + 3]) / 3 for k in range(0, of.steps, 3)]
@@ -187,8 +160,9 @@ def test_a_lane_of_every_kind_of_task_equals_a_lone_run() -> None:
         assert engine == "loop" or obstacle(of, CPU) == "", name
         trainer = pack(ADAMW, of, seed=3, data=held)
         for lane, (cell, trial) in enumerate(zip(CELLS, trainer.run(), strict=True)):
-            loss = case.training or case.alone
-            _train_alone(net := globals()[case.net](), ADAMW, of, cell, held.train, loss)
+            net = globals()[case.net]().double()
+            net.load_state_dict(network(of).init(generator(3, "parameters")))
+            train_alone(net, of, cell, held.train, case.training or case.alone)
             for n, value in net.named_parameters():
                 assert (trainer.arena.named[n][lane] - value).abs().max() < 1e-10, (engine, name, n)
             ((x, y),) = held.validation.batches(1000)
@@ -250,22 +224,16 @@ SHORT: dict[str, Callable[..., Any]] = {  # user code
     "likelihoods": lambda: nn.Sequential(table(3), nn.LogSoftmax(dim=1)),
     "undefined": lambda o, y: math.nan,
     "several": lambda o, y: o,
-    "ranked": lambda o, y: F.softplus(o[:, :1] - o[:, :1].t()).mean() + BCE(o, y),  # no mean over items
-    "per_item": lambda o, y: BCE(o, y, reduction="none").mean(1),
     "multi_hot": lambda: _sets("several labels"),
 }
 globals().update(SHORT)
 
 
-def _completed(**options: Any) -> Task:
-    usual: dict[str, Any] = {"batch_size": 10, "data": f"{HERE}:multi_hot", "engine": "loop", "sizes": None}
-    return completed(task(f"{HERE}:three", **usual, **options))
-
-
 def test_a_users_metric_sees_whole_splits_and_a_metric_that_is_no_number_is_told() -> None:
     def trials(measure: str) -> Any:
-        of = _completed(loss="bce_with_logits", measure=f"{HERE}:{measure}")
-        trainer = pack(ADAMW, of, seed=3, data=load(of.data, of.data_set).to(CPU, F64))
+        own: dict[str, Any] = {"data": f"{HERE}:multi_hot", "measure": f"{HERE}:{measure}", "sizes": None}
+        of = completed(task(f"{HERE}:three", loss="bce_with_logits", batch_size=10, engine="loop", **own))
+        trainer = pack(ADAMW, of, seed=3, data=loaded(of).to(CPU, F64))
         return trainer, trainer.run()
 
     trainer, found = trials("f1")
@@ -277,24 +245,3 @@ def test_a_users_metric_sees_whole_splits_and_a_metric_that_is_no_number_is_told
     details = {trial.detail for trial in trials("undefined")[1]}
     assert details == {"the val_undefined was not finite at the last step"}
     assert_raises(r"metric='.*:several' returns a Tensor of shape .*; return one number", trials, "several")
-
-
-def test_values_do_not_depend_on_hidden_batches_or_the_order_of_items() -> None:
-    """Losses per item, losses of a whole split and masked positions, in batches of 256 and of 7."""
-    text = read(_sets("text"))
-    cases = [(_task(CASES["tokens"], "loop", _sizes(text)), text.splits)]
-    for loss, whole in {"per_item": False, "ranked": True}.items():
-        of = _completed(loss=f"{HERE}:{loss}")
-        assert of.whole_loss is whole
-        cases.append((of, load(of.data, of.data_set)))
-    for of, data in cases:
-        held = data.to(CPU, F64)
-        x, y = held.validation.batch(torch.randperm(600, generator=torch.Generator().manual_seed(0)))
-        shuffled = replace(held, validation=replace(held.validation, x=x, y=y))
-        first, *others = (
-            pack(ADAMW, one, seed=3, data=given).run()
-            for one, given in ((of, held), (of, shuffled), (replace(of, eval_batch_size=7), held))
-        )
-        for trials in others:
-            for one, other in zip(first, trials, strict=True):
-                assert one.metrics == pytest.approx(other.metrics, rel=1e-12), of.loss

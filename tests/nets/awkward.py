@@ -120,14 +120,6 @@ class OfWholeBatches(Base):  # takes no small batch in training, and no sentence
         return self.head(x)
 
 
-class OfTokens(Base):  # whole numbers that index a table
-    def make(self) -> None:
-        self.table, self.head = nn.Embedding(9, 6), nn.Linear(6, 4)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.head(self.table(x.long().abs()).mean(1))
-
-
 class Lazy(Base):  # only an input tells the shapes, and it is changed in place
     def make(self) -> None:
         body = (nn.LazyLinear(12, bias=False), nn.LazyBatchNorm1d(), nn.Tanh())
@@ -193,7 +185,7 @@ class Convolving(Base):  # borders of several kinds, layers with a bias and with
         return self.head(self.body(x)) + self.bias
 
 
-VECTORISED = OfItsSeed, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
+VECTORISED = OfItsSeed, Normed, Dropping, Tied, Remembering, SeveralOutputs, Lazy
 _UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
 LOOPED: dict[type[nn.Module], str] = {  # and why
     Attending: "has a layer that vmap runs one by one",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, one_hot, softplus
 
-from lrwd_sweep.data import Split, Splits, load
+from lrwd_sweep.data import Split
 from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import cost
 from lrwd_sweep.engine.cost import lanes_that_fit, pack_bytes
@@ -22,7 +22,7 @@ from lrwd_sweep.nets.loss import is_mean_over_items, refuse_state
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
-from tests.small import ADAMW, CELLS, CPU
+from tests.small import ADAMW, CELLS, CPU, F32, loaded
 
 _calls = itertools.count()
 ITEM = {classes: DataSet(0, 0, 0, classes, (1,)) for classes in (2, 3, 10, 100, 1000, 2000)}
@@ -119,16 +119,12 @@ def _training(loss: str = "weighted", **options: object) -> Task:
     return completed(Task(**options))  # type: ignore[arg-type]
 
 
-def _splits(task: Task) -> Splits:
-    return load(task.data, task.data_set).to(CPU, torch.float32)
-
-
 def test_a_user_loss_trains_and_is_measured_on_whole_splits() -> None:
     loop, vmap = ("hinge", "weighted", "ranking"), ("smooth", "total", "hardest")
     for loss in (*loop, *vmap):
         task = _training(loss, engine="loop" if loss in loop else "vmap")
         assert task.whole_loss is (loss in OTHERS), loss
-        splits = _splits(task)
+        splits = loaded(task).to(CPU, F32)
         pack, usual = (
             PackTrainer(ADAMW, one, CELLS, 0, splits) for one in (task, task.changed(loss="cross-entropy"))
         )
@@ -152,7 +148,7 @@ def test_a_network_that_looks_at_its_batch_sees_the_whole_split() -> None:
     for engine in ("loop", "vmap"):
         task = completed(Task(net=f"{__name__}:of_its_batch", epochs=1, engine=engine))
         assert task.whole_loss
-        splits = _splits(task)
+        splits = loaded(task).to(CPU, F32)
         x, y = splits.validation.batch(splits.validation.y.argsort())  # by class
         by_class = replace(splits, validation=Split(x, y))
         trials = [PackTrainer(ADAMW, task, CELLS, 0, found).run() for found in (splits, by_class)]
@@ -182,4 +178,4 @@ def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.Monk
 def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error() -> None:
     task = _training("full")
     with pytest.raises(torch.OutOfMemoryError):
-        PackTrainer(ADAMW, task, CELLS, 0, _splits(task)).run()
+        PackTrainer(ADAMW, task, CELLS, 0, loaded(task).to(CPU, F32)).run()

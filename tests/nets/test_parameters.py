@@ -105,8 +105,6 @@ def test_invalid_pattern_is_refused() -> None:
         (OWN, {"no_decay": "zzz"}, "'zzz' matches no parameter of .* that trains; they are cls_token, stem"),
         (OWN, {"no_decay": "."}, r"no_decay='.' leaves no parameter of .* that decays; leave it out"),
         ("mlp", {"no_decay": "weight", "decay_all": False}, "no_decay='weight' leaves no parameter of mlp"),
-        ("mlp", {"no_decay": "("}, r"no_decay='\(' is not a regular expression \(missing \), unterminated"),
-        ("mlp", {"no_decay": 3}, "no_decay=3 is not text"),
         ("mlp", {"no_decay": "a\nb"}, r"no_decay='a\\nb' is not printable text"),
     ]
     for net, options, complaint in cases:

@@ -34,9 +34,7 @@ def test_threads_train_without_a_working_numba(tmp_path: Path) -> None:
     assert len(trials(path)) == 9
 
 
-def test_threads_that_ask_at_once_get_one_answer(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_threads_get_one_answer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     all_ask = threading.Barrier(4)
 
     def ask(_: int) -> bool:
@@ -53,10 +51,6 @@ def test_threads_that_ask_at_once_get_one_answer(
     assert "numba cannot be used (RuntimeError: NUMBA_DISABLE_JIT is set)" in message
 
 
-def _double(x: float) -> float:
-    return 2 * x
-
-
 FAULTS = (
     ("written (No space left on device)", "save_overload", OSError(errno.ENOSPC, "No space left on device")),
     ("read (Permission denied)", "load_overload", OSError(errno.EACCES, "Permission denied")),
@@ -70,7 +64,7 @@ def test_failing_cache_is_skipped_and_reported_once(tmp_path: Path, caplog: pyte
         jit._told.clear()
         caplog.clear()
         for _ in range(2):
-            dispatcher = jit.compiled(_double)
+            dispatcher = jit.compiled(jit._twice)
             files = Mock(cache_path=str(tmp_path), load_overload=Mock(return_value=None))
             getattr(files, method).side_effect = error
             dispatcher._cache.files = files
