@@ -57,11 +57,10 @@ def follow(result: Result, given: Advice) -> StudySpec:
     """Return the spec that the advised command trains: of the same study, with all of its cells."""
     found = understood(given.command_line or "")
     assert (found.name, found.storage) == (result.name, result.storage)
-    assert found.spec is not None
     assert result.spec.differences(found.spec) == []
     assert set(result.spec.lattice.cells()) <= set(found.spec.lattice.cells())
     assert set(result.spec.seeds) <= set(found.spec.seeds)
-    return found.spec
+    return found.spec  # type: ignore[no-any-return]
 
 
 def only(found: Result) -> Advice:
@@ -238,7 +237,6 @@ def test_study_in_which_nothing_counts_or_that_overfits_is_told_why() -> None:
 def test_search_continues_with_more_points_and_an_import_without_a_command() -> None:
     found = as_search(trained(right))
     command = understood(advice(found)[0].command_line or "")
-    assert command.spec is not None
     assert (command.spec.kind, command.name, command.points) == (Kind.TPE, found.name, math.ceil(49 * 1.5))
     assert max(command.spec.lattice.lr) > max(AXIS)
     sparse = as_search(trained(), keep=lambda cell: 4 * cell.lr == cell.weight_decay)
