@@ -21,7 +21,7 @@ def understood(command_line: str) -> Any:
         vars(found).update(storage=runner.store, data_dir=runner.files.folder)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrwd_sweep.store.open_store", lambda storage, *, write: nullcontext(storage))
+        patch.setattr("lrwd_sweep.store.open_store", lambda storage, write: nullcontext(storage))
         patch.setattr("lrwd_sweep.cli.training.report", lambda *_: None)
         patch.setattr(Runner, "grid", train)
         patch.setattr(Runner, "tpe", train)

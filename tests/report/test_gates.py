@@ -46,7 +46,7 @@ from tests.studies import bowl, mirrored, ridge, study, without
 
 BEST = 0.1 + 1e-4  # of every study here
 LOW, HIGH = study(), mirrored(study())
-NOTHING = study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
+NOTHING = without(study(), *np.ndindex(7, 7, 3), status=Status.DIVERGED)
 
 
 def earlier(value: float | None, **others: Any) -> EarlierReport:
@@ -100,11 +100,11 @@ def test_gate_compares_its_value_with_its_limit() -> None:
         (lambda _: NoEdge(), LOW, "inside", [0], []),
         (lambda _: NoEdge(), corner, "lr:low, weight_decay:high", [], [0]),
         (MaxFailed, LOW, 0, [0], []),
-        (MaxFailed, study(lost={(0, 0, 0): Status.DIVERGED}), 0, [0], []),
-        (MaxFailed, study(lost=dict.fromkeys([(0, 0, 0), (0, 0, 1)], Status.FAILED)), 2, [2], [1]),
+        (MaxFailed, without(study(), (0, 0, 0), status=Status.DIVERGED), 0, [0], []),
+        (MaxFailed, without(study(), (0, 0, 0), (0, 0, 1), status=Status.FAILED), 2, [2], [1]),
         (MinSeeds, LOW, 3, [3], [4]),
-        (MinSeeds, study(lost={(6, 6, 2): Status.DIVERGED}), 3, [3], []),
-        (MinSeeds, study(lost={(6, 6, 2): Status.FAILED}), 2, [], [3]),
+        (MinSeeds, without(study(), (6, 6, 2), status=Status.DIVERGED), 3, [3], []),
+        (MinSeeds, without(study(), (6, 6, 2), status=Status.FAILED), 2, [], [3]),
         (MinSeeds, fewer, 3, [3], []),
         (MinSeeds, none, 0, [], [1]),
         (against(BEST - 0.01), LOW, 0.01, [0.011], [0.009]),
@@ -131,7 +131,7 @@ def test_gate_compares_its_value_with_its_limit() -> None:
 
 
 def test_undetermined_value_fails_and_every_outcome_has_its_reason() -> None:
-    diverging = study(ridge, lost={(2, 3, 0): Status.DIVERGED})
+    diverging = without(study(ridge), (2, 3, 0), status=Status.DIVERGED)
     far = having(sequential_regret=())
     cases: list[tuple[Gate, Result, bool | None, str]] = [  # None: undetermined
         (MaxBest(9), NOTHING, None, "no cell counts"),

@@ -140,7 +140,7 @@ def test_lattice_is_extended_where_its_best_cells_are_on_the_edge() -> None:
         ((0, 5), "it's mine", {"wd upward"}),
         ((5, -5), None, {"lr upward", "wd downward"}),
     ):
-        found = studies.study(lambda a, b, shift=shift: bowl(a - shift[0], b - shift[1]), name)  # type: ignore[misc]
+        found = studies.study(lambda a, b, shift=shift: bowl(a - shift[0], b - shift[1]), name)
         found = replace(found, storage="runs/a b.db")
         first = advice(found)[0]
         assert grown(found, first) == sides
