@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the engine trains; read when torch is loaded
+OURS = ("LRWD_STORAGE", "LRWD_DATA", "LRWD_DEBUG")
+TERMINAL = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "COLORTERM")
 
 # The slow run searches; the usual one tries the same examples each time, and a slow machine fails no test.
 settings.register_profile("usual", deadline=None, max_examples=20, derandomize=True)
@@ -42,9 +44,10 @@ def store(tmp_path: Path) -> Iterator[object]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, in which no variable names another store."""
+    """An empty working directory, in which no variable names another store or describes a terminal."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LRWD_STORAGE", raising=False)
+    for name in OURS + TERMINAL:
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 

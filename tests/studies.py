@@ -1,9 +1,8 @@
 """Studies whose surface is a formula."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -26,25 +25,11 @@ def ridge(a: float, b: float) -> float:
     return 0.1 + 0.01 * (a + b) ** 2 + 1e-4 * a**2
 
 
+@cache
 def study(
     height: Height = bowl,
     name: str | None = "mine",  # None: the default name
     *,
-    lost: Mapping[tuple[int, int, int], Status] | None = None,  # by (i, j, seed)
-    **others: Any,
-) -> Result:
-    """Return a study of `height`, each seed a little above the one before; MISSING lanes have no metrics.
-
-    NaN diverges, infinity is not trained. It is analysed once per process: do not change its trials.
-    """
-    return _study(height, name, frozenset((lost or {}).items()), **others)
-
-
-@cache
-def _study(
-    height: Height,
-    name: str | None,
-    lost: frozenset[tuple[tuple[int, int, int], Status]],
     seeds: int = 3,
     kind: Kind = Kind.GRID,
     lattice: Lattice = LATTICE,
@@ -52,28 +37,31 @@ def _study(
     noise: float = 0.0,  # of every lane
     stream: int = 0,
 ) -> Result:
-    statuses, random, trials = dict(lost), np.random.default_rng(stream), []
+    """Return a study of `height`, each seed a little above the one before.
+
+    NaN diverges, infinity is not trained. It is analysed once per process: do not change its trials.
+    """
+    random, trials = np.random.default_rng(stream), []
     lr, decay = (np.log2([value for value in axis if value]) for axis in (lattice.lr, lattice.weight_decay))
-    for k, cell in enumerate(lattice.cells()):
-        i, j = divmod(k, len(lattice.weight_decay))
+    for cell in lattice.cells():
         b = np.log2(cell.weight_decay) - decay.mean() if cell.weight_decay else -np.inf
         for seed in range(seeds):
             value = float(height(np.log2(cell.lr) - lr.mean(), b) + 1e-4 * seed + noise * random.normal())
             if np.isinf(value):
                 continue
-            status = Status.DIVERGED if np.isnan(value) else statuses.get((i, j, seed), Status.COMPLETE)
-            metrics = {"val_loss": value} if status is Status.COMPLETE else {}
-            trials.append(Trial(cell, seed, status, metrics, detail="" if metrics else "no memory"))
+            ended = Trial(cell, seed, Status.COMPLETE, {"val_loss": value})
+            trials.append(Trial(cell, seed, Status.DIVERGED) if np.isnan(value) else ended)
     task = None if kind is Kind.IMPORT else Task()
     spec = StudySpec(kind, Optimizer.parse(optimizer), lattice, tuple(range(seeds)), "val_loss", task)
     return result(name or spec.default_name, spec, "", trials)
 
 
-def without(found: Result, *lanes: tuple[int, int, int]) -> Result:
-    """Return the same study before those lanes were trained."""
+def without(found: Result, *lanes: tuple[int, ...], status: Status | None = None) -> Result:
+    """Return the same 7×7 study before those lanes (i, j, seed) were trained, or had they ended otherwise."""
     cells = list(found.spec.lattice.cells())
     gone = {(cells[7 * i + j], seed) for i, j, seed in lanes}
     left = [trial for trial in found.trials if (trial.cell, trial.seed) not in gone]
+    left += [Trial(cell, seed, status, {}, detail="no memory") for cell, seed in gone if status]
     return result(found.name, found.spec, found.created, left)
 
 

@@ -24,8 +24,6 @@ ADAM, ADAMW = "digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosi
 STORE = "lrwd-sweep.db"
 PROGRAM = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()"]
 
-_OURS = ("LRWD_STORAGE", "LRWD_DATA", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "COLORTERM")
-
 
 class Ended(NamedTuple):
     code: int
@@ -40,10 +38,8 @@ BEFORE = re.compile(r"loading |.* \d+ runs? on ")  # of lines that say what begi
 
 
 @pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: Patch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in _OURS:
-        monkeypatch.delenv(name, raising=False)
+def _empty_directory(folder: Path) -> None:
+    """Each command begins in one."""
 
 
 @pytest.fixture

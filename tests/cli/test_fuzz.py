@@ -180,14 +180,10 @@ def damaged(data: st.DataObject, whole: bytes) -> bytes:
         found = re.finditer(rb"[^\s,:=\"'{}\[\]\0]+|.", whole, re.DOTALL)
         tokens = [token.span() for token in found] or [(0, 0)]
         start, end = tokens[int(data.draw(st.floats(0, 1, exclude_max=True)) * len(tokens))]
-        payload = data.draw(st.sampled_from(PAYLOADS) | st.binary(max_size=8))
-        kind = data.draw(st.sampled_from(("replace", "insert", "double", "cut", "truncate")))
-        middle = {
-            "replace": payload,
-            "insert": payload + whole[start:end],
-            "double": whole[start : end + 99] * 2,
-        }
-        whole = whole[:start] + (b"" if kind == "truncate" else middle.get(kind, b"") + whole[end:])
+        double = whole[start : end + 99]
+        payload = data.draw(st.sampled_from((b"", double, *PAYLOADS)) | st.binary(max_size=8))
+        rest = data.draw(st.sampled_from((start, end, len(whole))))  # inserted, replaced, or cut off there
+        whole = whole[:start] + payload + whole[rest:]
     return whole
 
 

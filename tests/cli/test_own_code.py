@@ -16,13 +16,9 @@ CODE = {
 from torch import nn, ones
 print("loading the network")
 
-class Net(nn.Module):
-    def __init__(self, num_classes, input_shape, width=8):
-        super().__init__()
-        self.body = nn.Linear(input_shape[0], width, bias=False)
-        self.norm, self.head = nn.BatchNorm1d(width), nn.Linear(width, num_classes)
-    def forward(self, x):
-        return self.head(self.norm(self.body(x)).relu())
+def Net(num_classes, input_shape, width=8):
+    body = nn.Linear(input_shape[0], width, bias=False), nn.BatchNorm1d(width), nn.ReLU()
+    return nn.Sequential(*body, nn.Linear(width, num_classes))
 
 class Gains(nn.Module):
     def __init__(self, *shape):

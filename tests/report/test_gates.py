@@ -27,7 +27,7 @@ from tests.studies import bowl, mirrored, ridge, study, without
 
 BEST = 0.1 + 1e-4  # of every study here
 LOW, HIGH = study(), mirrored(study())
-NOTHING = study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
+NOTHING = without(study(), *np.ndindex(7, 7, 3), status=Status.DIVERGED)
 
 
 def earlier(value: float | None, **others: Any) -> gates.EarlierReport:
@@ -69,10 +69,10 @@ def test_gate_compares_its_value_with_its_limit() -> None:
         (gates.Require, study(seeds=1), "undetermined", [], [Verdict.SEPARABLE]),
         (lambda _: gates.NoEdge(), LOW, "inside", [0], []),
         (lambda _: gates.NoEdge(), corner, "lr:low, weight_decay:high", [], [0]),
-        (gates.MaxFailed, study(lost={(0, 0, 0): Status.DIVERGED}), 0, [0], []),
-        (gates.MaxFailed, study(lost=dict.fromkeys([(0, 0, 0), (0, 0, 1)], Status.FAILED)), 2, [2], [1]),
-        (gates.MinSeeds, study(lost={(6, 6, 2): Status.DIVERGED}), 3, [3], [4]),
-        (gates.MinSeeds, study(lost={(6, 6, 2): Status.FAILED}), 2, [], [3]),
+        (gates.MaxFailed, without(study(), (0, 0, 0), status=Status.DIVERGED), 0, [0], []),
+        (gates.MaxFailed, without(study(), (0, 0, 0), (0, 0, 1), status=Status.FAILED), 2, [2], [1]),
+        (gates.MinSeeds, without(study(), (6, 6, 2), status=Status.DIVERGED), 3, [3], [4]),
+        (gates.MinSeeds, without(study(), (6, 6, 2), status=Status.FAILED), 2, [], [3]),
         (gates.MinSeeds, fewer, 3, [3], []),
         (gates.MinSeeds, none, 0, [], [1]),
         (against(BEST - 0.01), LOW, 0.01, [0.011], [0.009]),
@@ -98,7 +98,8 @@ def test_gate_compares_its_value_with_its_limit() -> None:
 
 
 def test_undetermined_value_fails_and_every_outcome_has_its_reason() -> None:
-    far, none = study(ridge, lost={(2, 3, 0): Status.DIVERGED}), gates.EarlierReport("old.json", {})
+    far = without(study(ridge), (2, 3, 0), status=Status.DIVERGED)
+    none = gates.EarlierReport("old.json", {})
     several = sensitive(Estimate(0.2, 0.1, 0.4))
     cases: list[tuple[gates.Gate, Result, bool | None, str]] = [  # None: undetermined
         (gates.MaxBest(9), NOTHING, None, "no cell counts"),

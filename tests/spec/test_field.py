@@ -64,7 +64,6 @@ def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
 
 
 IMPOSSIBLE: Any = [  # one of a kind: number, range, truth, name, text
-    ({"epochs": 0}, "epochs=0 is not a whole number of at least 1"),
     ({"epochs": True}, "epochs=True is not a whole number"),
     ({"batch_size": 401}, "batch_size=401 is larger than the training set of digits (400); choose at most"),
     ({"warmup": 60}, "warmup=60 leaves nothing of epochs=60; choose less than 60"),

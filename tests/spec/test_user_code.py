@@ -26,6 +26,7 @@ def _place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Work in an empty folder; forget what is imported from it."""
     monkeypatch.setattr(user_code, "_helper_paths", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("HOME", f"{folder}/home")
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -55,9 +56,7 @@ def test_incomplete_names_are_refused_and_other_names_unchanged() -> None:
         assert not is_user_code(name)
 
 
-def test_a_file_is_imported_with_the_files_beside_it_and_prints_to_stderr(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_imported_with_its_neighbours_and_tells_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     made = "from beside_it import VALUE\nprint('loading')\nclass Made:\n    number = lambda: VALUE\n"
     _written({"sub/beside_it.py": "VALUE = 3\n", "sub/mine.py": made})
     _written({"random.py": "def make(): return 4\n", "home/mine.py": "def make(): return 5\n"})
@@ -65,7 +64,6 @@ def test_a_file_is_imported_with_the_files_beside_it_and_prints_to_stderr(
     assert tuple(capsys.readouterr()) == ("", "loading\n")
     assert find("net", "./random.py:make")() == 4
     assert sys.modules["random"] is random  # the standard one
-    monkeypatch.setenv("HOME", f"{os.getcwd()}/home")
     name = canonical("net", "~/mine.py:make")
     assert name == f"{os.getcwd()}/home/mine.py:make"
     assert find("net", name)() == 5

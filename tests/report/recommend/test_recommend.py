@@ -54,7 +54,8 @@ def follow(result: Result, given: Advice) -> StudySpec:
     """Return the spec that the advised command trains: of the same study, with all of its cells."""
     found = understood(given.command_line or "")
     assert (found.name, found.storage) == (result.name, result.storage)
-    old, new = result.spec, known(found.spec)
+    old: StudySpec = result.spec
+    new: StudySpec = found.spec
     assert old.differences(new) == []
     assert set(old.lattice.cells()) <= set(new.lattice.cells())
     assert set(old.seeds) <= set(new.seeds)
@@ -133,7 +134,7 @@ def test_lattice_is_extended_where_its_best_cells_are_on_the_edge() -> None:
         ((0, 5), "it's mine", {"wd upward"}),
         ((5, -5), None, {"lr upward", "wd downward"}),
     ):
-        found = studies.study(lambda a, b, shift=shift: bowl(a - shift[0], b - shift[1]), name)  # type: ignore[misc]
+        found = studies.study(lambda a, b, shift=shift: bowl(a - shift[0], b - shift[1]), name)
         found = replace(found, storage="runs/a b.db")
         first = advice(found)[0]
         assert grown(found, first) == sides
@@ -226,7 +227,7 @@ def test_study_in_which_nothing_counts_or_that_overfits_is_told_why() -> None:
 def test_search_continues_with_more_points_and_an_import_without_a_command() -> None:
     found = as_search(trained(right))
     command = understood(advice(found)[0].command_line or "")
-    wider = known(command.spec)
+    wider = command.spec
     assert (wider.kind, command.name, command.points) == (Kind.TPE, found.name, math.ceil(49 * 1.5))
     assert max(wider.lattice.lr) > max(AXIS)
     sparse = as_search(trained(), keep=lambda cell: 4 * cell.lr == cell.weight_decay)

@@ -31,7 +31,7 @@ from lrwd_sweep.store.imports import to_study
 from tests.report.view.examples import HOSTILE, harmful, labelled, measured
 from tests.report.view.examples import study as study_of
 from tests.store.sample import read_sweep
-from tests.studies import study
+from tests.studies import study, without
 
 
 @given(st.text())
@@ -84,7 +84,8 @@ NAMES = (
 
 def labelled_in_all_parts(name: str) -> Result:
     """Return a study whose name, optimizer, metrics and details are all `name`."""
-    found = study(lost={(0, 0, 0): Status.FAILED, (0, 1, 0): Status.DIVERGED})
+    found = without(study(), (0, 0, 0), status=Status.FAILED)
+    found = without(found, (0, 1, 0), status=Status.DIVERGED)
     trials = [
         replace(t, metrics={name: v, f"{name}2": v} if (v := t.metrics.get("val_loss")) else {}, detail=name)
         for t in found.trials
