@@ -82,7 +82,6 @@ def test_bad_options_end_with_one_line(run: Run) -> None:
         (f"grid {command}", "--optimizer is required: the decay rule of your script decides the verdict"),
         (f"grid -o adamw {command}", "(adamw:lr-scaled), or not, as in the paper (adamw:independent)?"),
         (f"{adam} --run x", "--run is given 2 times; give it once"),
-        (f"{adam} --timeout soon", "--timeout soon is not a time"),
         (f"{adam.replace('{seed}', '0')} --seeds 2", "--seeds 2: --run has no {seed}"),
         (f"{two} --run 'a {{lr}} {{weight_decay}}'", "write {optimizer}"),
         (f"compare {command}", "compare needs the names of the optimizers"),

@@ -86,36 +86,6 @@ def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Sto
         assert log.lanes == shards[0].count(LATTICE, SPEC.seeds), "trained twice"
 
 
-def test_grid_trains_only_missing_lanes(store: Store) -> None:
-    store.begin_study("study", SPEC)
-    store.add_trials("study", [Trial(CELLS[0], 0, Status.FAILED), Trial(CELLS[1], 0, Status.DIVERGED)])
-    assert _train(store).lanes == 11  # a failed lane trains again, a diverged one does not
-    before, seconds = _results(store), store.get_study("study").seconds
-    assert seconds > 0
-    assert before.keys() == {(cell, seed) for cell in CELLS for seed in SPEC.seeds}
-    assert before.pop((CELLS[1], 0)).status is Status.DIVERGED
-    for trial in before.values():
-        _, last = trial.curves["val_loss"]
-        assert (trial.status, trial.metrics["val_loss"]) == (Status.COMPLETE, last)
-    assert _train(store).lanes == 0
-    larger = replace(SPEC, lattice=Lattice((0.005, 0.01, 0.02, 0.04), (0.001, 0.01)), seeds=(0, 1, 2))
-    assert _train(store, larger).lanes == 8 * 3 - 12
-    after = _results(store)
-    assert {lane: after[lane] for lane in before} == before
-    assert store.get_study("study").seconds > seconds, "times add up"
-
-
-def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
-    _train(store, name="whole")
-    loop, log = _loop(store, max_lanes=2)
-    with pytest.raises(Stopped):
-        replace(loop, should_stop=lambda: log.done >= 2).grid()
-    kept = len(store.trials("study"))
-    assert 0 < kept < 12
-    assert _train(store, max_lanes=5).lanes == 12 - kept
-    assert _results(store) == _results(store, "whole")
-
-
 def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, log = _loop(store)
     train = loop.execution.train
@@ -138,10 +108,15 @@ def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> Non
         replace(loop, should_stop=lambda: log.done >= 1).tpe(4)
     _train(store, TPE, 4)
     assert list(_points(store).values()) == [{0, 1}] * 4
+    seconds = store.get_study("study").seconds
     log = _train(store, TPE, 12)
+    assert 0 < seconds < store.get_study("study").seconds, "times add up"
     assert log.lanes == 8 * 2
     assert list(_points(store).values()) == [{0, 1}] * 12
     assert all(0.005 <= cell.lr <= 0.02 for cell in _points(store))
+    assert all(
+        found.metrics["val_loss"] == found.curves["val_loss"][-1] for found in _results(store).values()
+    )
     of_first_seed = [len(pack.cells) for packs in log.begun for pack in packs if pack.seed == 0]
     assert max(of_first_seed) <= 3  # a quarter of the points at a time
 
