@@ -13,12 +13,10 @@ import pytest
 from rich.cells import cell_len
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.store import open_store
 from tests.cli.conftest import ADAM, ADAMW, PROGRAM, STORE, TINY, Patch, Run, assert_refused, ended, process
-from tests.report.view.test_consoles import Terminal
 from tests.specs import spec
+from tests.store.sample import filled, lattice_trials
 
 OUTPUTS = (
     *("--help", "report", "report --format markdown", "report --format json"),
@@ -51,25 +49,19 @@ def test_pipes_get_no_escape_codes_nor_foreign_letters(run: Run, compared: Path,
         assert (written.isascii(), b"fault of lrwd-sweep" in written) == (True, False), words
 
 
-def test_terminal_gets_colour_and_a_report_keeps_to_its_width(compared: Path, monkeypatch: Patch) -> None:
-    def on_terminal(**environ: str) -> str:
-        stream = Terminal()
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdout", stream)
-            patch.setattr(sys, "argv", ["lrwd-sweep", "report"])
-            for name, value in ({"TERM": "xterm-256color", "COLUMNS": "120"} | environ).items():
-                patch.setenv(name, value)
-            assert app.run() == 0
-        return stream.getvalue()
-
-    assert "\x1b[38;5;" in on_terminal()
-    assert "[38;5;" not in on_terminal(NO_COLOR="1")
-    for columns in (40, 170):
-        text = on_terminal(TERM="dumb", COLUMNS=str(columns))
-        assert "\x1b" not in text
-        assert max(map(cell_len, text.splitlines())) <= columns
-    for width in ("1", "99999999"):
-        assert 0 < len(on_terminal(TERM="dumb", COLUMNS=width)) < 10**6
+def test_report_gets_colour_where_it_may_and_keeps_to_its_width(
+    run: Run, compared: Path, monkeypatch: Patch
+) -> None:
+    for columns, least, most in (
+        ("40", 30, 40),
+        ("170", 150, 170),
+        ("1", 1, 10_000),
+        ("99999999", 1, 10_000),
+    ):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert least <= max(map(cell_len, run("report", code=0).out.splitlines())) <= most, columns
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[38;5;" in run("report").out
 
 
 def test_closed_pipes_and_streams_end_quietly_with_the_same_code(compared: Path) -> None:
@@ -190,35 +182,31 @@ def test_a_dry_run_refuses_what_the_command_refuses(run: Run, compared: Path, mo
 MINE, OTHER = (spec(optimizer=name, epochs=2, seeds=(0,)) for name in ("adamw", "adam"))  # of four runs
 
 
-def add(name: str, of: StudySpec, *places: int) -> None:
-    """Store runs of a study, by their places in the lattice."""
-    cells = list(of.lattice.cells())
-    with open_store(STORE, write=True) as store:
-        store.begin_study(name, of)
-        store.add_trials(name, [Trial(cells[k], 0, Status.COMPLETE, {"val_loss": 0.5}) for k in places])
+def add(name: str, of: StudySpec, first: int, last: int) -> None:
+    filled(Path(STORE), name, of=of, trials=lattice_trials(of)[first:last])
 
 
 def test_watching_follows_a_sweep_to_its_end_and_refuses_what_no_sweep_will_change(run: Run) -> None:
     assert_refused(run("report --watch"), 2, "--watch", "there is no lrwd-sweep.db here yet")
     assert_refused(run("report --watch --storage no.db"), 3, "no.db")
-    add("whole", MINE, *range(4))
-    add("search", spec(kind=Kind.TPE))
+    add("whole", MINE, 0, 4)
+    add("search", spec(kind=Kind.TPE), 0, 0)
     for names, parts in {
         "whole": ("--watch", "'whole' is finished", "leave --watch out"),
         "search": ("'search' is a search", "leave --watch out"),
         "nothing": ("'nothing'", "whole"),
     }.items():
         assert_refused(run(f"report {names} --watch"), 2, *parts)
-    add("a", OTHER, 0, 1)
-    add("b", MINE, 0)
+    add("a", OTHER, 0, 2)
+    add("b", MINE, 0, 1)
     first, second = (process("report", "--watch", "b", "a", *form) for form in ((), ("--format", "json")))
     for started in (first, second):
         assert started.stderr is not None
         assert started.stderr.readline().endswith(": 3 of 8 runs are stored\n")
     first.send_signal(signal.SIGINT)
     assert ended(first) == (130, "", "lrwd-sweep: interrupted\n")
-    add("a", OTHER, 2, 3)
-    add("b", MINE, 1, 2, 3)
+    add("a", OTHER, 2, 4)
+    add("b", MINE, 1, 4)
     found = ended(second)
     assert (found.code, found.out.startswith("{")) == (0, True)
     assert {line.partition(" is complete")[0] for line in found.err.splitlines()} >= {"adam", "adamw"}
