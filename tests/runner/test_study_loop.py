@@ -104,32 +104,29 @@ def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> Non
     assert max(len(pack.cells) for pack in packs if pack.seed == 0) <= 3  # a quarter of the points at a time
 
 
-def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_lanes_of_another_process_are_kept(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     _train(store, name="alone")
     alone, add = _results(store, "alone"), store.add_trials
 
-    def beside(cells: Sequence[Cell], pack: int) -> None:
-        """Let another process store lanes of seed 0 before the n-th pack of this one is stored."""
-        theirs = [Trial(cell, 0, Status.DIVERGED, detail="theirs") for cell in cells]
-        number = itertools.count()
+    beside = [CELLS[:3]]  # what another process stores of seed 0 before a pack of this one is stored
 
-        def add_beside(*given: Any) -> list[Any]:
-            add("study", theirs if next(number) == pack else [])
-            return add(*given)
+    def add_beside(*given: Any) -> list[Any]:
+        cells = beside.pop() if beside else []
+        add("study", [Trial(cell, 0, Status.DIVERGED, detail="theirs") for cell in cells])
+        return add(*given)
 
-        patch.setattr(store, "add_trials", add_beside)
-
-    with pytest.MonkeyPatch.context() as patch:
-        beside(CELLS[:3], 0)
-        _train(store, max_lanes=2)
-        found = _results(store)
-        assert {lane for lane in found if found[lane].detail == "theirs"} == {(cell, 0) for cell in CELLS[:3]}
-        assert found == alone | {lane: found[lane] for lane in found if found[lane].detail == "theirs"}
-        assert sum("another process trains study too" in text for text in caplog.messages) == 1
-        store.delete_study("study")
-        beside([Cell(0.01, 0.005)], 1)
-        _train(store, TPE, 6)
+    monkeypatch.setattr(store, "add_trials", add_beside)
+    _train(store, max_lanes=2)
+    found = _results(store)
+    theirs = {lane: trial for lane, trial in found.items() if trial.detail == "theirs"}
+    assert (theirs.keys(), found) == ({(cell, 0) for cell in CELLS[:3]}, alone | theirs)
+    assert sum("another process trains study too" in text for text in caplog.messages) == 1
+    store.delete_study("study")
+    beside[:] = [Cell(0.01, 0.005)], []
+    _train(store, TPE, 6)
     seeds = [*_points(store).values()]
     assert seeds == [{0, 1}] * max(len(seeds), 6)
 

@@ -57,10 +57,8 @@ def test_what_cannot_work_is_refused_and_compared_optimizers_have_commands_of_th
         ({"metric": "quality"}, "is a higher or a lower 'quality' better?"),
         ({"read": "yaml:a:b"}, "unknown source to read 'yaml'; known"),
         *(({"read": "json:a"}, "lacks a path or a key"), ({"timeout": "soon"}, "write 90s, 30m or 2h")),
-        *(
-            ({"read": "stdout:(?P<value>)"}, "metric is required"),
-            ({"take": "first"}, "unknown take 'first'"),
-        ),
+        ({"read": "stdout:(?P<value>)"}, "metric is required"),
+        ({"take": "first"}, "unknown take 'first'"),
         ({"read": "stdout:loss (.*)", "metric": "loss"}, "no group named value"),
         ({"read": "stdout:(", "metric": "loss"}, "is not a regular expression"),
         ({"run": None, "jobs": 2}, "jobs has no effect without run"),
@@ -82,16 +80,11 @@ def test_what_cannot_work_is_refused_and_compared_optimizers_have_commands_of_th
 
 def test_a_specification_is_the_command_its_code_and_what_is_read_and_survives_json(folder: Path) -> None:
     rest = {"read": "csv:{out}/a.csv:loss", "take": "best", "jobs": 2, "timeout": "2h", "diverged_above": 9.0}
-    for one in (
-        spec(),
-        spec(**rest, keep_out=True),
-        spec(metric="acc", maximize=True),
-        spec(shell=True),
-        spec(seeds=1),
-    ):
+    higher = {"metric": "acc", "maximize": True}
+    for one in (spec(), spec(**rest, keep_out=True), spec(**higher), spec(shell=True)):
         again = StudySpec.from_dict(json.loads(json.dumps(one.to_dict())))
         assert (again, again.identity(), again.to_dict()) == (one, one.identity(), one.to_dict())
-    assert spec(metric="acc", maximize=True).direction is Direction.MAXIMIZE
+    assert spec(**higher).direction is Direction.MAXIMIZE
     assert (spec().seeds, spec(run="a {lr} {weight_decay}").seeds) == ((0, 1, 2), (0,))
     for file, text in (("train.py", "import helper\n"), ("helper.py", "x = 1\n"), ("settings.yaml", "")):
         Path(file).write_text(text)
