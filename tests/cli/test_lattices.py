@@ -145,30 +145,28 @@ def test_a_shard_of_a_command_or_function_is_its_runs(run: Run, monkeypatch: Pat
         assert len(store.latest()) == 2, "a store to merge"
 
 
-EPOCHS = "transfer --over epochs=2,3,4 --lr 2^-8:2^-5 --wd 2^-9:2^-6 --seeds 3"
-
-
 def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> None:
-    first = run(EPOCHS, code=0)
+    transfer = "transfer --over epochs=2,3,4 --lr 2^-8:2^-5 --wd 2^-9:2^-6 --seeds 3"
+    first = run(transfer, code=0)
     assert_holds(first.out, "epochs 2", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ")
     assert first.out.splitlines()[-1].startswith("the best cell of epochs 2 at epochs 4 costs ")
     with open_store(STORE, write=False) as store:
         names = store.latest()
         assert [store.count_lanes(name) for name in names] == [48, 48, 48]
-    again = run(f"{EPOCHS} --format json")
+    again = run(f"{transfer} --format json")
     assert "nothing to train" in again.err
     found = strict(again.out)
     scales = [(scale["value"], scale["study_name"]) for scale in found["scales"]]
     assert scales == list(zip((2, 3, 4), names, strict=True))
-    rows = list(csv.DictReader(io.StringIO(run(f"{EPOCHS} --format csv").out)))
+    rows = list(csv.DictReader(io.StringIO(run(f"{transfer} --format csv").out)))
     assert [row["epochs"] for row in rows] == ["2.0", "3.0", "4.0"]
     assert float(rows[0]["val_loss"]) == found["scales"][0]["best"]
-    assert run(f"{EPOCHS} --format html --output a.html --figure a.pdf", code=0).out == ""
+    assert run(f"{transfer} --format html --output a.html --figure a.pdf", code=0).out == ""
     assert Path("a.pdf").read_bytes().startswith(b"%PDF-")
     assert "How the best values move" in Path("a.html").read_text()
     cost = found["carry_regret"]["value"]
-    run(f"{EPOCHS} --max-carry-regret {cost + 1}", code=0)
-    assert cost <= 0 or run(f"{EPOCHS} --max-carry-regret {cost / 2}").code == 1
+    run(f"{transfer} --max-carry-regret {cost + 1}", code=0)
+    assert cost <= 0 or run(f"{transfer} --max-carry-regret {cost / 2}").code == 1
     for scale, name, low, high in (
         ("width=8,16", "net_options", '{"width": 8}', '{"width": 16}'),
         ("batch-size=32,64", "batch_size", 32, 64),

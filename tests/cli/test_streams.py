@@ -18,11 +18,6 @@ from tests.cli.conftest import ADAM, ADAMW, PROGRAM, STORE, TINY, Patch, Run, as
 from tests.specs import spec
 from tests.store.sample import filled, lattice_trials
 
-OUTPUTS = (
-    *("--help", "report", "report --format markdown", "report --format json"),
-    *("study list", f"study export {ADAMW}", "preset show", "grid -o λ"),
-)
-
 
 def test_pipes_get_no_escape_codes_nor_foreign_letters(run: Run, compared: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -34,7 +29,10 @@ def test_pipes_get_no_escape_codes_nor_foreign_letters(run: Run, compared: Path,
     assert some == f"{ADAM}: 9 of 18 lanes are in the store; training the 9 that are missing"
     assert re.fullmatch(r"adam: trained 9 runs in \d:\d\d, [\d,]+ lane-steps/s; 27 of 36 runs.*", adam)
     assert re.fullmatch(r"adamw: trained 9 runs in \d:\d\d, [\d,]+ lane-steps/s", adamw)
-    for words in OUTPUTS:
+    for words in (
+        *("--help", "report", "report --format markdown", "report --format json", "study list"),
+        *(f"study export {ADAMW}", "preset show", "grid -o λ"),
+    ):
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
         for name, value in {"stdout": out, "stderr": err, "argv": ["lrwd-sweep", *words.split()]}.items():
             monkeypatch.setattr(sys, name, value)
@@ -114,40 +112,42 @@ sys.meta_path.insert(0, Finder())
 from lrwd_sweep.cli import main
 main()
 """
-SAID = {
-    "grid -o adamw:lr-scaled": "adamw:lr-scaled: 11×11 lattice × 5 seeds, 605 runs on cpu",
-    "compare sgd adamw --lr 0.1,1 --seeds 1": "sgd, adamw: 2×11 lattices × 1 seed, 44 runs on cpu",
-    "tpe --trials 9 --device cuda:1": "adamw: 9 points × 5 seeds, 45 runs on cuda:1",
-    "grid --net ./net.py:Net": "loading ./net.py:Net",
-    "grid --quiet": "",
-}
 
 
 def test_the_first_line_comes_before_torch_and_the_store_are_loaded(monkeypatch: Patch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     Path("net.py").write_text("class Net: ...\n")
-    for command, said in SAID.items():
+    for command, said in {
+        "grid -o adamw:lr-scaled": "adamw:lr-scaled: 11×11 lattice × 5 seeds, 605 runs on cpu",
+        "compare sgd adamw --lr 0.1,1 --seeds 1": "sgd, adamw: 2×11 lattices × 1 seed, 44 runs on cpu",
+        "tpe --trials 9 --device cuda:1": "adamw: 9 points × 5 seeds, 45 runs on cuda:1",
+        "grid --net ./net.py:Net": "loading ./net.py:Net",
+        "grid --quiet": "",
+    }.items():
         line = [sys.executable, "-c", LEAVES, *command.split()]
         found = subprocess.run(line, capture_output=True, text=True, check=False)
         assert (found.returncode, found.stderr.strip(), found.stdout) == (77, said, ""), command
-
-
-DRY = {  # command: what it says, besides that nothing is written
-    "compare adam adamw": ("adam, adamw: 3×3 lattices × 1 seed, 18 runs", f"{ADAM}: 0 of 9 runs are stored"),
-    "tpe --trials 8 --quiet": ("adamw: 8 points × 1 seed, 8 runs", "2 runs at once, 1 in each of 2 packs"),
-    "grid --max-lanes 2 --storage new.db": (
-        *("4 runs at once, 2 in each of 2 packs", "free", "store   new.db, which would be created"),
-        f"study   {ADAMW}: 0 of 9 runs are stored, 9 are new",
-    ),
-    "grid --data cifar10 --net cnn --data-dir no --download": ("about ",),  # it would be downloaded
-}
 
 
 def test_a_dry_run_tells_runs_time_and_memory_and_writes_nothing(run: Run, monkeypatch: Patch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").resolve()))
     monkeypatch.setattr("lrwd_sweep.runner.study_loop.SECONDS", 0.1)
     monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 2)
-    for command, parts in DRY.items():
+    for command, parts in {  # command: what it says, besides that nothing is written
+        "compare adam adamw": (
+            "adam, adamw: 3×3 lattices × 1 seed, 18 runs",
+            f"{ADAM}: 0 of 9 runs are stored",
+        ),
+        "tpe --trials 8 --quiet": (
+            "adamw: 8 points × 1 seed, 8 runs",
+            "2 runs at once, 1 in each of 2 packs",
+        ),
+        "grid --max-lanes 2 --storage new.db": (
+            *("4 runs at once, 2 in each of 2 packs", "free", "store   new.db, which would be created"),
+            f"study   {ADAMW}: 0 of 9 runs are stored, 9 are new",
+        ),
+        "grid --data cifar10 --net cnn --data-dir no --download": ("about ",),  # it would be downloaded
+    }.items():
         found = run(*command.split(), *TINY, "--dry-run")
         assert (found.code, found.err) == (0, ""), command
         for part in (*parts, "memory  about", "time    about", "dry run: nothing is trained or written"):

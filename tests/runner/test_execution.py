@@ -32,9 +32,9 @@ from tests.small import ADAMW, CPU
 CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
 
 
-def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
+def _on_two_cores(net: str = "mlp-norm") -> Execution:
     engine = "auto" if net == "mlp-norm" else "loop"
-    found = Execution(Task(net=net, epochs=epochs, engine=engine, eval_every=1), "cpu")
+    found = Execution(Task(net=net, epochs=2, engine=engine, eval_every=1), "cpu")
     found.places = (CPU, CPU)
     return found
 
