@@ -48,13 +48,6 @@ def lanes() -> Stored:
     return stored(Path(STORE), NAME)
 
 
-def trained_here(folder: Path, *command: str) -> Stored:
-    """Train without a cluster, in a folder."""
-    found = stored(trained(folder, *command), NAME)
-    assert [lane[0] for lane in found.values()] == ["complete"] * LANES
-    return found
-
-
 def told(started: subprocess.Popen[str], *codes: int) -> str:
     """Wait for the end of a command, which is one of the documented ones; return its stderr."""
     found = ended(started, LIMIT)
@@ -76,7 +69,7 @@ def raylets(cluster: Any) -> int:
 
 def test_nothing_is_lost_to_kills_of_workers_nodes_and_drivers(cluster: Any, tmp_path: Path) -> None:
     chance, done = random.Random(0), {"worker": 0, "leave": 0, "join": 0, "driver": 0}
-    reference = trained_here(tmp_path / "reference", *LONG)
+    reference = stored(trained(tmp_path / "reference", *LONG), NAME)
     nodes = [cluster.add_node(**NODE), cluster.add_node(**NODE)]
     for _ in range(RUNS):
         plan = [chance.choice(list(done)) for _ in range(chance.randint(1, 3))]
@@ -110,7 +103,7 @@ def test_nothing_is_lost_to_kills_of_workers_nodes_and_drivers(cluster: Any, tmp
 
 def test_a_dead_head_ends_the_command_and_another_one_continues(cluster: Any, tmp_path: Path) -> None:
     longer = "--epochs", "2000"  # Ray takes twenty seconds to give up its head
-    reference = trained_here(tmp_path / "reference", *LONG, *longer)
+    reference = stored(trained(tmp_path / "reference", *LONG, *longer), NAME)
     cluster.add_node(**NODE)
     spool = str(tmp_path / "spool")
     started = process(*on(cluster, *longer, "--spool", spool))

@@ -95,16 +95,8 @@ def test_memory_does_not_grow_with_the_lanes_that_are_done() -> None:
     assert peak(5) < 1.05 * peak(1)
 
 
-REPORTS = [f"report --format {name}" for name in ("json", "csv", "table", "junit")]
-
-
-def timeless(report: str) -> list[str]:
-    """Return the lines without those on when and how long it trained."""
-    return [line for line in report.splitlines() if not any(word in line for word in ("created", "time="))]
-
-
 def test_merged_shards_report_what_one_command_reports(run: Run, compared: Path) -> None:
-    whole = [timeless(run(form).out) for form in REPORTS]
+    whole = strict(run("report --format json").out)["studies"]
     lanes = {name: trials(name=name) for name in (ADAM, ADAMW)}
     compared.rename("whole.db")
     counts = []
@@ -123,7 +115,8 @@ def test_merged_shards_report_what_one_command_reports(run: Run, compared: Path)
     assert (sum(counts), min(counts) > 0) == (18, True)
     run(f"study merge {STORE} lrwd-sweep-2of2.db lrwd-sweep-1of2.db", code=0)
     assert {name: trials(name=name) for name in lanes} == lanes
-    assert [timeless(run(form).out) for form in REPORTS] == whole
+    joined = strict(run("report --format json").out)["studies"]
+    assert [study | {"created": ""} for study in joined] == [study | {"created": ""} for study in whole]
 
 
 def test_a_shard_of_a_command_or_function_is_its_runs(run: Run, monkeypatch: Patch) -> None:
@@ -145,8 +138,6 @@ def test_a_shard_of_a_command_or_function_is_its_runs(run: Run, monkeypatch: Pat
         study = lrwd_sweep.sweep("adam", objective=lambda lr, weight_decay, seed: lr, shard=shard, **given)
         assert study.store == Path(file).resolve()
         monkeypatch.setenv("LRWD_STORAGE", "mine.db")
-    with pytest.raises(lrwd_sweep.LrwdError, match="shard='1/3' divides a lattice"):
-        lrwd_sweep.tpe("adamw", shard="1/3")
     one = "compare adam adamw --lr 2^-8 --wd 2^-8 --epochs 1 --seeds 1"
     empty = run(f"{one} --shard 1/9 --storage lrwd-sweep.db", code=0)
     assert empty.out.startswith("shard 1 of 9: 0 of 2 runs in lrwd-sweep.db")
@@ -154,30 +145,28 @@ def test_a_shard_of_a_command_or_function_is_its_runs(run: Run, monkeypatch: Pat
         assert len(store.latest()) == 2, "a store to merge"
 
 
-EPOCHS = "transfer --over epochs=2,3,4 --lr 2^-8:2^-5 --wd 2^-9:2^-6 --seeds 3"
-
-
 def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> None:
-    first = run(EPOCHS, code=0)
+    transfer = "transfer --over epochs=2,3,4 --lr 2^-8:2^-5 --wd 2^-9:2^-6 --seeds 3"
+    first = run(transfer, code=0)
     assert_holds(first.out, "epochs 2", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ")
     assert first.out.splitlines()[-1].startswith("the best cell of epochs 2 at epochs 4 costs ")
     with open_store(STORE, write=False) as store:
         names = store.latest()
         assert [store.count_lanes(name) for name in names] == [48, 48, 48]
-    again = run(f"{EPOCHS} --format json")
+    again = run(f"{transfer} --format json")
     assert "nothing to train" in again.err
     found = strict(again.out)
     scales = [(scale["value"], scale["study_name"]) for scale in found["scales"]]
     assert scales == list(zip((2, 3, 4), names, strict=True))
-    rows = list(csv.DictReader(io.StringIO(run(f"{EPOCHS} --format csv").out)))
+    rows = list(csv.DictReader(io.StringIO(run(f"{transfer} --format csv").out)))
     assert [row["epochs"] for row in rows] == ["2.0", "3.0", "4.0"]
     assert float(rows[0]["val_loss"]) == found["scales"][0]["best"]
-    assert run(f"{EPOCHS} --format html --output a.html --figure a.pdf", code=0).out == ""
+    assert run(f"{transfer} --format html --output a.html --figure a.pdf", code=0).out == ""
     assert Path("a.pdf").read_bytes().startswith(b"%PDF-")
     assert "How the best values move" in Path("a.html").read_text()
     cost = found["carry_regret"]["value"]
-    run(f"{EPOCHS} --max-carry-regret {cost + 1}", code=0)
-    assert cost <= 0 or run(f"{EPOCHS} --max-carry-regret {cost / 2}").code == 1
+    run(f"{transfer} --max-carry-regret {cost + 1}", code=0)
+    assert cost <= 0 or run(f"{transfer} --max-carry-regret {cost / 2}").code == 1
     for scale, name, low, high in (
         ("width=8,16", "net_options", '{"width": 8}', '{"width": 16}'),
         ("batch-size=32,64", "batch_size", 32, 64),

@@ -81,7 +81,6 @@ def test_bad_options_end_with_one_line(run: Run) -> None:
         (f"grid {command}", "--optimizer is required: the decay rule of your script decides the verdict"),
         (f"grid -o adamw {command}", "(adamw:lr-scaled), or not, as in the paper (adamw:independent)?"),
         (f"{adam} --run x", "--run is given 2 times; give it once"),
-        (f"{adam} --timeout soon", "--timeout soon is not a time"),
         (f"{adam.replace('{seed}', '0')} --seeds 2", "--seeds 2: --run has no {seed}"),
         (f"{two} --run 'a {{lr}} {{weight_decay}}'", "write {optimizer}"),
         (f"compare {command}", "compare needs the names of the optimizers"),
@@ -89,9 +88,6 @@ def test_bad_options_end_with_one_line(run: Run) -> None:
         assert_refused(run(words), 2, text)
     assert not Path("lrwd-runs").exists()
     assert "--read auto or --read stdout:REGEX" in run(adam, code=2).err
-    Path("my script.py").write_text("raise SystemExit('no GPU')")
-    assert "the first run failed: exit status 1: no GPU" in run(adam, code=3).err
-    assert run("study list").code == 4 or "my-script" not in run("study list").out
 
 
 FUNCTIONS = """
@@ -135,40 +131,33 @@ def test_a_function_of_python_is_swept_here_or_in_processes(monkeypatch: Patch) 
     assert len(searched.result.trials) == 5
 
 
-GRID = "grid --lr 2^-8:2^-7 --wd 2^-8:2^-7 --epochs 2 --seeds 1 --net mlp --data"
-CIFAR = f"{GRID} cifar10 --batch-size 16"
-
-
 def test_missing_or_changed_data_are_refused(run: Run, tmp_path: Path, monkeypatch: Patch) -> None:
+    grid = "grid --lr 2^-8:2^-7 --wd 2^-8:2^-7 --epochs 2 --seeds 1 --net mlp --data"
+    on_cifar = f"{grid} cifar10 --batch-size 16"
     cifar, where = tmp_path / "data", tmp_path / "cache" / "lrwd-sweep"
     monkeypatch.setenv("XDG_CACHE_HOME", str(where.parent))
     monkeypatch.setitem(catalog.DATA_SETS, "cifar10", COLOUR)  # tiny, and as if it were the published one
     CIFAR10(cifar)
     publish(monkeypatch, cifar)
     before = sorted(Path().iterdir())
-    assert_refused(run(f"{GRID} folder:nowhere"), 3, "--data folder:nowhere", "train/CLASS")
+    assert_refused(run(f"{grid} folder:nowhere"), 3, "--data folder:nowhere", "train/CLASS")
     assert sorted(Path().iterdir()) == before
     missing = f"cifar10 is not in {where} (no cifar-10-batches-py/data_batch_1); add --download, "
     remedy = "put cifar-10-python.tar.gz there, or name another folder by --data-dir"
-    assert_refused(run(CIFAR), 3, f"lrwd-sweep: {missing}{remedy}")
+    assert_refused(run(on_cifar), 3, f"lrwd-sweep: {missing}{remedy}")
     assert not where.exists()
-    run(CIFAR.replace("grid", "tpe"), code=3)
-    with open_store(STORE, write=False) as store:
-        assert store.studies() == []
-    assert_refused(run(f"{GRID} imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
-    assert_refused(run(f"{CIFAR} --data-dir elsewhere"), 3, "is not in elsewhere")
-    trained = run(f"{CIFAR} --data-dir {cifar}", code=0)
+    trained = run(f"{on_cifar} --data-dir {cifar}", code=0)
     next_command = " ".join(trained.out.replace("\\\n", "").split())  # lines joined as a shell does
     assert f"--data-dir {cifar}" in next_command
     monkeypatch.setenv("LRWD_DATA", str(cifar))
-    assert "4 of 8 lanes are in the store" in run(f"{CIFAR} --seeds 2", code=0).err
+    assert "4 of 8 lanes are in the store" in run(f"{on_cifar} --seeds 2", code=0).err
     path = cifar / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:-1])
-    assert_refused(run(f"{CIFAR} --epochs 3"), 3, f"{path} is not the published file")
+    assert_refused(run(f"{on_cifar} --epochs 3"), 3, f"{path} is not the published file")
     train = Path("mine", "train")
     for label in ("cat", "dog"):
         write_images(train / label, 20, side=8, seed=ord(label[0]))
-    folder = f"{GRID} folder:mine@8 --batch-size 8"
+    folder = f"{grid} folder:mine@8 --batch-size 8"
     run(folder, code=0)
     run("report", code=0)
     write_images(train / "cat", 30, side=8, seed=9)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from lrwd_sweep.runner.executors import local
 from lrwd_sweep.runner.executors.local import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import Event, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
 from tests.runner import strange
@@ -31,9 +32,9 @@ from tests.small import ADAMW, CPU
 CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
 
 
-def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
+def _on_two_cores(net: str = "mlp-norm") -> Execution:
     engine = "auto" if net == "mlp-norm" else "loop"
-    found = Execution(Task(net=net, epochs=epochs, engine=engine, eval_every=1), "cpu")
+    found = Execution(Task(net=net, epochs=2, engine=engine, eval_every=1), "cpu")
     found.places = (CPU, CPU)
     return found
 
@@ -93,25 +94,16 @@ def test_lanes_train_in_threads_if_no_process_starts(
     module.processes.close()
 
 
-class _Losing:
-    """An executor that loses packs by a rule, and trains the others at once."""
+def _losing(is_lost: Callable[[Pack], bool], lost: PackLost) -> Mock:
+    """Make an executor that loses packs by a rule, and trains the others at once."""
+    left = deque[Pack]()
 
-    free = 1  # always: it trains every pack when asked for its events
+    def events() -> list[Event]:
+        pack = left.popleft()
+        done = PackDone(pack, [Trial(cell, 0, Status.COMPLETE) for cell in pack.cells])
+        return [replace(lost, pack=pack) if is_lost(pack) else done]
 
-    def __init__(self, is_lost: Callable[[Pack], bool], lost: PackLost) -> None:
-        self.is_lost, self.lost, self.left = is_lost, lost, deque[Pack]()
-        self.submitted: list[int] = []  # sizes
-        self.cancel = self.close = lambda: None
-
-    def submit(self, job: Job) -> None:
-        self.submitted.append(len(job.pack.cells))
-        self.left.append(job.pack)
-
-    def events(self) -> Sequence[Event]:
-        pack = self.left.popleft()
-        if self.is_lost(pack):
-            return [replace(self.lost, pack=pack)]
-        return [PackDone(pack, [Trial(cell, 0, Status.COMPLETE) for cell in pack.cells])]
+    return Mock(free=1, submit=Mock(side_effect=lambda job: left.append(job.pack)), events=events)
 
 
 def test_lost_packs_are_trained_again_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +120,13 @@ def test_lost_packs_are_trained_again_in_halves(monkeypatch: pytest.MonkeyPatch)
         (full, 1, {ill}, {1: 1}),  # without room one attempt is enough
     ):
         is_lost = (lambda pack: ill in pack.cells) if failed else (lambda pack: len(pack.cells) > 2)
-        losing, on = _Losing(is_lost, event), _on_two_cores()
+        losing, on = _losing(is_lost, event), _on_two_cores()
         monkeypatch.setattr(on, "_open", lambda _, losing=losing: losing)
         trials = _trials(on, [Pack(pack.cells[:lanes], 0)])
         assert {trial.cell for trial in trials} == set(CELLS[:lanes]), attempts
         lost = {trial.cell: trial.detail for trial in trials if trial.status is Status.FAILED}
         assert lost == dict.fromkeys(failed, "why"), attempts
-        assert Counter(losing.submitted) == attempts
+        assert Counter(len(call.args[0].pack.cells) for call in losing.submit.mock_calls) == attempts
 
 
 def test_only_cores_with_room_for_a_lane_train(

@@ -2,10 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,7 +21,7 @@ from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial, unfinished
 from lrwd_sweep.spec import job
-from lrwd_sweep.spec.job import Pack, PackDone, Shard, Stopped
+from lrwd_sweep.spec.job import Pack, Shard, Stopped
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store
@@ -32,32 +33,21 @@ CELLS = list(LATTICE.cells())
 SPEC, TPE = (spec(kind=kind, lattice=LATTICE, epochs=2) for kind in (Kind.GRID, Kind.TPE))
 
 
-class Log:
-    def __init__(self) -> None:
-        self.begun: list[list[Pack]] = []
-        self.done = 0
-
-    def begin(self, packs: Sequence[Pack]) -> None:
-        self.begun.append(list(packs))
-
-    def happened(self, event: object) -> None:
-        self.done += isinstance(event, PackDone)
-
-    @property
-    def lanes(self) -> int:
-        return sum(len(pack.cells) for packs in self.begun for pack in packs)
-
-
-def _loop(store: Store, spec: StudySpec = SPEC, name: str = "study", **given: Any) -> tuple[StudyLoop, Log]:
+def _loop(
+    store: Store, spec: StudySpec = SPEC, name: str = "study", **given: Any
+) -> tuple[StudyLoop, list[list[Pack]]]:
+    """Begin a study; return its loop, and the packs of which its watcher is told."""
     assert spec.task is not None
     store.begin_study(name, spec)
-    return StudyLoop(name, spec, store, Execution(spec.task, "cpu"), log := Log(), **given), log
+    begun: list[list[Pack]] = []
+    watcher = Mock(begin=lambda packs: begun.append([*packs]))
+    return StudyLoop(name, spec, store, Execution(spec.task, "cpu"), watcher, **given), begun
 
 
-def _train(store: Store, spec: StudySpec = SPEC, points: int = 0, **given: Any) -> Log:
-    loop, log = _loop(store, spec, **given)
+def _train(store: Store, spec: StudySpec = SPEC, points: int = 0, **given: Any) -> list[Pack]:
+    loop, begun = _loop(store, spec, **given)
     loop.tpe(points) if points else loop.grid()
-    return log
+    return [*itertools.chain(*begun)]
 
 
 def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]:
@@ -69,55 +59,20 @@ def _points(store: Store) -> dict[Cell, set[int]]:
     return {cell: {seed for other, seed in lanes if other == cell} for cell, _ in lanes}
 
 
-def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Store) -> None:
-    shards = [Shard(part, 2) for part in (1, 2)]
+def test_a_shard_keeps_the_checkpoints_of_others(store: Store) -> None:
     todo = unfinished(CELLS, SPEC.seeds, ())
-    mine, other = (shard.among(todo)[0] for shard in shards)
+    mine, other = (Shard(part, 2).among(todo)[0] for part in (1, 2))
     for cells in ([*other, mine[0]], other):
-        loop, log = _loop(store, name=f"study {len(cells)}", shard=shards[0])
+        loop, _ = _loop(store, name=f"study {len(cells)}", shard=Shard(1, 2))
         place = job.CheckpointPlace(f"{store.path}.packs", loop.name, loop.name, 60.0)
         loop.execution.checkpoints = place
         Checkpoints(place, Pack(tuple(cells), 0)).write(State({}, {}, {}), 1)
         loop.grid()
-        lanes = {(cell, seed) for seed, cells in shards[0].among(todo).items() for cell in cells}
-        assert _results(store, loop.name).keys() == lanes
         assert find(place), cells
-        loop.grid()
-        assert log.lanes == shards[0].count(LATTICE, SPEC.seeds), "trained twice"
-
-
-def test_grid_trains_only_missing_lanes(store: Store) -> None:
-    store.begin_study("study", SPEC)
-    store.add_trials("study", [Trial(CELLS[0], 0, Status.FAILED), Trial(CELLS[1], 0, Status.DIVERGED)])
-    assert _train(store).lanes == 11  # a failed lane trains again, a diverged one does not
-    before, seconds = _results(store), store.get_study("study").seconds
-    assert seconds > 0
-    assert before.keys() == {(cell, seed) for cell in CELLS for seed in SPEC.seeds}
-    assert before.pop((CELLS[1], 0)).status is Status.DIVERGED
-    for trial in before.values():
-        _, last = trial.curves["val_loss"]
-        assert (trial.status, trial.metrics["val_loss"]) == (Status.COMPLETE, last)
-    assert _train(store).lanes == 0
-    larger = replace(SPEC, lattice=Lattice((0.005, 0.01, 0.02, 0.04), (0.001, 0.01)), seeds=(0, 1, 2))
-    assert _train(store, larger).lanes == 8 * 3 - 12
-    after = _results(store)
-    assert {lane: after[lane] for lane in before} == before
-    assert store.get_study("study").seconds > seconds, "times add up"
-
-
-def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
-    _train(store, name="whole")
-    loop, log = _loop(store, max_lanes=2)
-    with pytest.raises(Stopped):
-        replace(loop, should_stop=lambda: log.done >= 2).grid()
-    kept = len(store.trials("study"))
-    assert 0 < kept < 12
-    assert _train(store, max_lanes=5).lanes == 12 - kept
-    assert _results(store) == _results(store, "whole")
 
 
 def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, log = _loop(store)
+    loop, begun = _loop(store)
     train = loop.execution.train
 
     def losing(optimizer: Any, packs: Sequence[Pack], *rest: Any) -> Generator[job.Event, None, None]:
@@ -127,70 +82,68 @@ def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(loop.execution, "train", losing)
     loop.grid()
-    first, *others = log.begun[0]
-    assert log.begun[1:] == [[*others, *first.halves()]]
+    first, *others = begun[0]
+    assert begun[1:] == [[*others, *first.halves()]]
     assert len(store.trials("study")) == 12
 
 
 def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> None:
-    loop, log = _loop(store, TPE)
+    loop, _ = _loop(store, TPE)
     with pytest.raises(Stopped):
-        replace(loop, should_stop=lambda: log.done >= 1).tpe(4)
+        replace(loop, should_stop=lambda: bool(store.trials("study"))).tpe(4)
     _train(store, TPE, 4)
     assert list(_points(store).values()) == [{0, 1}] * 4
-    log = _train(store, TPE, 12)
-    assert log.lanes == 8 * 2
+    seconds = store.get_study("study").seconds
+    packs = _train(store, TPE, 12)
+    assert 0 < seconds < store.get_study("study").seconds, "times add up"
+    assert sum(len(pack.cells) for pack in packs) == 8 * 2
     assert list(_points(store).values()) == [{0, 1}] * 12
     assert all(0.005 <= cell.lr <= 0.02 for cell in _points(store))
-    of_first_seed = [len(pack.cells) for packs in log.begun for pack in packs if pack.seed == 0]
-    assert max(of_first_seed) <= 3  # a quarter of the points at a time
+    for found in _results(store).values():
+        assert found.metrics["val_loss"] == found.curves["val_loss"][-1]
+    assert max(len(pack.cells) for pack in packs if pack.seed == 0) <= 3  # a quarter of the points at a time
 
 
-def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_lanes_of_another_process_are_kept(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     _train(store, name="alone")
     alone, add = _results(store, "alone"), store.add_trials
 
-    def beside(cells: Sequence[Cell], pack: int) -> None:
-        """Let another process store lanes of seed 0 before the n-th pack of this one is stored."""
-        theirs = [Trial(cell, 0, Status.DIVERGED, detail="theirs") for cell in cells]
-        number = itertools.count()
+    beside = [CELLS[:3]]  # what another process stores of seed 0 before a pack of this one is stored
 
-        def add_beside(*given: Any) -> list[Any]:
-            add("study", theirs if next(number) == pack else [])
-            return add(*given)
+    def add_beside(*given: Any) -> list[Any]:
+        cells = beside.pop() if beside else []
+        add("study", [Trial(cell, 0, Status.DIVERGED, detail="theirs") for cell in cells])
+        return add(*given)
 
-        patch.setattr(store, "add_trials", add_beside)
-
-    with pytest.MonkeyPatch.context() as patch:
-        beside(CELLS[:3], 0)
-        _train(store, max_lanes=2)
-        found = _results(store)
-        assert {lane for lane in found if found[lane].detail == "theirs"} == {(cell, 0) for cell in CELLS[:3]}
-        assert found == alone | {lane: found[lane] for lane in found if found[lane].detail == "theirs"}
-        assert sum("another process trains study too" in text for text in caplog.messages) == 1
-        store.delete_study("study")
-        beside([Cell(0.01, 0.005)], 1)
-        _train(store, TPE, 6)
+    monkeypatch.setattr(store, "add_trials", add_beside)
+    _train(store, max_lanes=2)
+    found = _results(store)
+    theirs = {lane: trial for lane, trial in found.items() if trial.detail == "theirs"}
+    assert theirs.keys() == {(cell, 0) for cell in CELLS[:3]}
+    assert found == alone | theirs
+    assert sum("another process trains study too" in text for text in caplog.messages) == 1
+    store.delete_study("study")
+    beside[:] = [Cell(0.01, 0.005)], []
+    _train(store, TPE, 6)
     seeds = [*_points(store).values()]
     assert seeds == [{0, 1}] * max(len(seeds), 6)
 
 
-def test_a_study_replaced_in_training_gets_no_lanes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_replaced_in_training_gets_no_lanes(store: Store) -> None:
     other, said = replace(SPEC, task=Task(epochs=1)), r"another specification \(epochs: 1, 2:"
-    for meanwhile, message in ((None, "was deleted while"), (other, said)):
-        loop, _ = _loop(store)
-        train = loop.execution.train
+    for meanwhile, message in (([], "was deleted while"), ([other], said)):
 
-        def interrupted(*given: Any, train: Any = train, anew: Any = meanwhile) -> Iterator[job.Event]:
+        def begin(_: object, anew: Any = meanwhile) -> None:
             store.delete_study("study")
-            if anew is not None:
-                store.begin_study("study", anew)
-            yield from train(*given)
+            for each in anew:
+                store.begin_study("study", each)
 
-        monkeypatch.setattr(loop.execution, "train", interrupted)
-        assert_raises(message, loop.grid, error=StoreError)
-        assert meanwhile is None or store.trials("study") == []
+        loop, _ = _loop(store)
+        assert_raises(message, replace(loop, watcher=Mock(begin=begin)).grid, error=StoreError)
+        assert not meanwhile or store.trials("study") == []
 
 
 def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:

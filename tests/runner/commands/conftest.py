@@ -25,8 +25,7 @@ FOUR: dict[str, Any] = {"lr": [0.01, 0.02], "weight_decay": [0.1, 0.2], "seeds":
 
 
 @pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _soon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(run_process, "GRACE", 0.5)
     monkeypatch.setattr(run_process, "READ_EVERY", 0.02)
