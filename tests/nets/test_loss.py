@@ -156,6 +156,21 @@ def test_a_network_that_looks_at_its_batch_sees_the_whole_split() -> None:
             assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-4), engine
 
 
+def test_splits_are_evaluated_by_as_many_items_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, batches = set[int](), Split.batches
+
+    def noted(split: Split, size: int) -> Any:
+        sizes.add(size)
+        return batches(split, size)
+
+    monkeypatch.setattr(Split, "batches", noted)
+    tasks = Task(net="mlp", epochs=1), Task(net="mlp", epochs=1, eval_batch_size=7)
+    usual, few = (PackTrainer(ADAMW, task, CELLS, 0, loaded(task).to(CPU, F32)).run() for task in tasks)
+    assert sizes == {cost.EVAL_BATCH, 7}
+    for mine, theirs in zip(usual, few, strict=True):
+        assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-5)
+
+
 def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def needed(loss: str, items: int) -> int:
         sizes = DataSet(400, items, 0, 10, (1, 8, 8))
