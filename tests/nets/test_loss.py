@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, one_hot, softplus
 
-from lrwd_sweep.data import Split
+from lrwd_sweep.data import EVAL_BATCH, Split
 from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import cost
 from lrwd_sweep.engine.cost import lanes_that_fit, pack_bytes
@@ -166,7 +166,7 @@ def test_splits_are_evaluated_by_as_many_items_as_asked(monkeypatch: pytest.Monk
     monkeypatch.setattr(Split, "batches", noted)
     tasks = Task(net="mlp", epochs=1), Task(net="mlp", epochs=1, eval_batch_size=7)
     usual, few = (PackTrainer(ADAMW, task, CELLS, 0, loaded(task).to(CPU, F32)).run() for task in tasks)
-    assert sizes == {cost.EVAL_BATCH, 7}
+    assert sizes == {EVAL_BATCH, 7}
     for mine, theirs in zip(usual, few, strict=True):
         assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-5)
 
