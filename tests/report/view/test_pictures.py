@@ -16,7 +16,7 @@ from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view import pictures as views
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.line_chart import MARKS, Chart, Series
+from lrwd_sweep.report.view.line_chart import MARKS, Chart, Range, Series
 from lrwd_sweep.report.view.paper_figure import colour_scale
 from lrwd_sweep.report.view.pictures import Quantity, curves, resolved, scatter, show_renderables
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tiles, colour, dimmed, text_on
@@ -137,6 +137,7 @@ def test_lines_are_drawn_without_infinite_or_absurd_values() -> None:
         found = lines(Series("a", THIRTY, np.where(THIRTY == 4, absurd, 2.0 / THIRTY)))
         assert 0 < found.y.low < found.y.high <= 2.0, absurd
         assert found.title.endswith("mean of 3 seeds; points far off are drawn on the rim")
+    assert len(Range(0.3, 0.301, log=True).ticks()) >= 2, "even ones between powers of ten"
 
 
 @given(st.integers(20, 140), st.integers(1, 9), st.booleans(), st.sampled_from(["utf-8", "ascii"]))
