@@ -127,11 +127,7 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
     lanes = data["cells"]["{}-{}".format(*known(found.surface.best()))][0]
     assert in_file == [[f"{x},{y}" for x, y in zip(data["x"], lane, strict=False)] for lane in lanes]
     assert (len(in_file), len(data["x"])) == (3, EPOCHS)
-    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [
-        0,
-        EPOCHS,
-        EPOCHS,
-    ]  # one diverged
+    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [0, EPOCHS, EPOCHS]  # one diverged
     assert not all_of(parsed(page([study()])), "script", "data")
     monkeypatch.setattr("lrwd_sweep.report.view.pictures._POINTS", 1000)
     data = json.loads(all_of(parsed(page([found])), "script", "data")[0].text or "")
@@ -209,13 +205,7 @@ def test_panels_share_scale_and_width_and_mark_their_cells() -> None:
     assert [axes.get_xlabel() for axes in panels[1:]] == names
 
 
-def test_formulas_are_mathematics_and_ticks_powers_of_two_or_ten_or_the_values() -> None:
-    for values, labels in (
-        ([0.25, 0.5, 1.0], ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
-        ([0.001, 0.003, 0.01, 0.03, 0.1], ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
-        ([0.0, 0.02, 0.05], ["0", "0.02", "0.05"]),
-    ):
-        assert LogAxis.of(np.array(values)).ticks()[1] == labels
+def test_formulas_are_mathematics_and_ticks_are_few() -> None:
     axis = LogAxis.of(np.array([1.0, 2.0, 8.0]))
     assert (*axis.places, *axis.edges) == pytest.approx((0, 1, 3, -0.5, 0.5, 2, 4))
     assert LogAxis.of(np.array([2.0**k for k in range(40)])).ticks(8)[0] == pytest.approx(range(0, 40, 5))

@@ -93,17 +93,6 @@ def test_pipe_gets_a_line_every_thirty_seconds_and_one_at_the_end_of_each_study(
     ]
 
 
-def test_a_compilation_before_the_first_epoch_does_not_count_for_the_time_left(clock: Any) -> None:
-    progress, (first, second) = watched(study("adam")), packs_of(study("adam"))
-    progress.of("adam").begin([first, second])
-    assert text(progress) == "0 of 18 runs · adam, first epoch"
-    for number in range(1, EPOCHS + 1):
-        clock.now += 60 if number == 1 else 8
-        progress.of("adam").happened(epoch(first, number))
-    progress.of("adam").happened(done(first))  # 9 epochs in 72 s since the first
-    assert text(progress) == "9 of 18 runs · about 80 s left · adam, epoch 1 of 10"
-
-
 def test_runs_in_the_store_and_of_other_processes_count_as_done_and_points_to_propose_as_open() -> None:
     adam, adamw = study("adam"), study("adamw")
     first, second = packs_of(adam)
@@ -180,12 +169,6 @@ def test_picture_fits_the_terminal_and_shows_every_lattice_that_it_has_room_for(
                 assert len(lines) < size[1], case  # one is the cursor's
                 assert max(map(cell_len, lines)) <= size[0], case
                 assert sum(each.title in " ".join(lines[1:]).split() for each in several) == count, case
-    large = study("adam", 12, 12)
-    progress, heights = watched(large, size=(100, 18)), []
-    for pack in packs_of(large):  # in the end no seed is missing: the legend is shorter
-        progress.of("adam").happened(done(pack))
-        heights.append(len(picture(progress)))
-    assert heights[0] == heights[1] <= 17, "a smaller picture is kept once it was needed"
 
 
 def test_lattice_fills_as_runs_finish_and_has_no_marks_before_it_is_whole() -> None:

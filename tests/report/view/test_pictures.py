@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view import pictures as views
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.line_chart import COLOURS, MARKS, SIZE, Chart, Range, Series
+from lrwd_sweep.report.view.line_chart import MARKS, Chart, Range, Series
 from lrwd_sweep.report.view.paper_figure import colour_scale
 from lrwd_sweep.report.view.pictures import Quantity, curves, resolved, scatter, show_renderables
-from lrwd_sweep.report.view.tiles import Mark, Numbers, Rgb, Scale, Tiles, colour, dimmed, luminance, text_on
+from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tiles, colour, dimmed, text_on
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import CellStatus, Float
@@ -37,11 +37,6 @@ def two() -> list[Result]:
 
 def shown(*names: str, width: int = 100, encoding: str = "utf-8") -> str:
     return "".join(drawn(found, width, encoding) for found in show_renderables(two(), names))
-
-
-def contrast(one: Rgb, other: Rgb) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
 
 
 def check(chart: Chart | None, title: str, *abouts: str) -> Chart:
@@ -130,13 +125,10 @@ def chart(count: int = 3, *, joined: bool = True) -> Chart:
     return lines(*(Series(f"number {k}", THIRTY, 2.0**-k / THIRTY) for k in range(count)), joined=joined)
 
 
-def test_lines_are_drawn_without_infinite_or_absurd_values_and_ticks_stay_in_the_panel() -> None:
+def test_lines_are_drawn_without_infinite_or_absurd_values() -> None:
     text = drawn(chart(2), 60)
     assert (text.startswith(DRAWN), text.splitlines()[-4].count("┬")) == (True, 3), text
     assert "\x1b[38" in drawn(chart(), **TERMINAL)
-    for code in COLOURS:
-        red, green, blue = bytes.fromhex(code[1:])
-        assert min(contrast((red, green, blue), (grey,) * 3) for grey in (0, 255)) >= 3, code
     gone = Series("gone", THIRTY, np.full(30, np.nan))
     assert Chart.of("", "y", "epoch", [gone], joined=True) is None
     found = lines(gone, Series("broken", THIRTY, np.where(THIRTY < 20, 1 / THIRTY, np.inf)))
@@ -145,10 +137,7 @@ def test_lines_are_drawn_without_infinite_or_absurd_values_and_ticks_stay_in_the
         found = lines(Series("a", THIRTY, np.where(THIRTY == 4, absurd, 2.0 / THIRTY)))
         assert 0 < found.y.low < found.y.high <= 2.0, absurd
         assert found.title.endswith("mean of 3 seeds; points far off are drawn on the rim")
-    for low, span in product((1e-6, 0.3, 1.0, 7e5, -2.0), (1e-3, 1.0, 999.0)):
-        ticks = Range(low, low + span, low > 0).ticks()
-        assert 2 <= len(ticks) <= 12, (low, span)
-        assert all(0 <= height <= SIZE for height, _ in ticks), (low, span)
+    assert len(Range(0.3, 0.301, log=True).ticks()) >= 2, "even ones between powers of ten"
 
 
 @given(st.integers(20, 140), st.integers(1, 9), st.booleans(), st.sampled_from(["utf-8", "ascii"]))
@@ -160,7 +149,6 @@ def test_chart_fits_and_shows_every_series(width: int, count: int, joined: bool,
     assert all(mark in plot and f"{mark} number {k}" in text for k, mark in enumerate(MARKS[:count]))
 
 
-FORMULA = Optimizer.parse("adamw").formula
 LATTICE = """\
 adamw   θ ← θ − η(α m̂/(√v̂+ε) + λθ)
 2⁻¹   .524    .269 ┃.164○ .209○ .404
@@ -182,21 +170,12 @@ def test_lattice_with_baseline_and_lost_cells_is_drawn_as_stored_here() -> None:
     found.values[0, 1:4] = np.nan
     for j, status in enumerate((CellStatus.DIVERGED, CellStatus.FAILED, CellStatus.MISSING), start=1):
         found.lanes[0, j] = status.value
-    heatmap = Heatmap(found, "adamw", FORMULA, separability=analyse(found))
+    heatmap = Heatmap(found, "adamw", Optimizer.parse("adamw").formula, separability=analyse(found))
     assert drawn(heatmap, 60) == LATTICE
     text = " ".join(drawn(heatmap, 60, "ascii").split())
     for part in ("+ lambda*theta)", "2^-3 .474 .219o|.114* .159o .354", "x ! . :.654 lr^wd> 0", ". missing"):
         assert part in text, part
     assert "8;" not in drawn(heatmap, **TERMINAL, no_color=True)  # neither 38; nor 48;
-
-
-def test_sixteen_colours_give_five_backgrounds_and_eight_colours_suffice() -> None:
-    text = drawn(Heatmap(surface(valley())), force_terminal=True, color_system="standard")
-    used = {int(code) for codes in re.findall(r"\x1b\[([\d;]+)m", text) for code in codes.split(";")}
-    assert {code for code in used if 40 <= code <= 49 or code >= 100} == {42, 43, 44, 45, 46}
-    assert not used & {38, 48, *range(90, 108)}
-    (best,) = re.findall(r"\x1b\[([\d;]+)m[^\x1b]*\d★", text)
-    assert {"43", "30"} <= set(best.split(";"))  # black on yellow
 
 
 def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
@@ -207,6 +186,8 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     assert all(set(row[6:]) <= set("0123456789★○┃ ") for row in text.splitlines()[1:7])
     capped = drawn(Heatmap(surface(np.array([[0.5, 0.4], [2.3, 2.3]]), cap=0.45), "t"))
     assert (capped.count("★ "), ".400★" in capped, "2.30" in capped) == (1, True, True)
+    text = drawn(Heatmap(surface(valley())), force_terminal=True, color_system="standard")
+    assert re.search(r"\x1b\[[\d;]*30;43m[^\x1b]*\d★", text), "the best is black on yellow"
     pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
     assert ["two" in drawn(pair, width).splitlines()[0] for width in (170, 100)] == [True, False]
     assert drawn(pair, 170).count("★ best") == 1  # one legend
@@ -235,16 +216,6 @@ def scale_of(*values: Float, direction: Direction = Direction.MINIMIZE, ranked: 
     return known(Scale.of([replace(surface(each), direction=direction) for each in values], ranked=ranked))
 
 
-@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.floats(0, 1), st.floats(0, 1))
-def test_colours_keep_the_order_and_numbers_the_tenths(low: float, span: float, x: float, y: float) -> None:
-    scale = Scale(low, low + span)
-    better, worse = sorted((low + x * span, low + y * span))
-    assert scale.goodness(better) >= scale.goodness(worse)
-    assert scale.digit(better) <= scale.digit(worse)
-    for numbers in filter(None, (Numbers.absolute(scale), Numbers.relative(scale))):
-        assert len({numbers.text(low + k * span / 10) for k in range(11)}) == 11
-
-
 @given(st.lists(st.floats() | st.just(0.0), min_size=12, max_size=12), st.integers(5, 100))
 def test_any_values_are_drawn_within_the_width(values: list[float], width: int) -> None:
     grid = np.array(values).reshape(3, 4)
@@ -252,7 +223,7 @@ def test_any_values_are_drawn_within_the_width(values: list[float], width: int) 
     drawn(Heatmap(surface(finite), ""), width)
 
 
-def test_scale_spans_all_surfaces_and_clips_one_absurd_value_and_its_ramp_rises_in_luminance() -> None:
+def test_scale_spans_all_surfaces_and_clips_one_absurd_value() -> None:
     assert scale_of(valley(), valley() - 0.05).bright == pytest.approx(float(valley().min()) - 0.05)
     reach = 2 * (np.median(valley()) - valley().min())  # of the ramp, to twice the height of the better half
     assert scale_of(valley()).dark == pytest.approx(float(valley().min() + reach))
@@ -270,9 +241,8 @@ def test_scale_spans_all_surfaces_and_clips_one_absurd_value_and_its_ramp_rises_
         diagnostic = scale_of(values, ranked=False)
         assert (diagnostic.clipped_bright, diagnostic.clipped) == (absurd < 0, absurd > 0)
         assert Numbers.relative(scale_of(2310 + values)).text(absurd) == (">" if absurd > 0 else "<")
-    ramp = [colour(k / 64) for k in range(65)]
-    assert all(luminance(a) < luminance(b) for a, b in pairwise(ramp))
-    assert all(contrast(background, text_on(background)) >= 4.5 for background in ramp)  # WCAG AA
+    assert [Scale(1, 2).digit(value) for value in (1, 1.15, 2)] == ["0", "1", "9"]
+    assert [text_on(colour(k)) for k in (0, 1)] == [(255,) * 3, (0,) * 3]  # white on dark, black on bright
 
 
 def test_a_maximised_study_is_drawn_as_its_negative() -> None:
