@@ -17,8 +17,10 @@ import lrwd_sweep
 from lrwd_sweep.engine import cost, device
 from lrwd_sweep.engine.cost import pack_bytes
 from lrwd_sweep.errors import DeviceError
+from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
 from lrwd_sweep.runner.executors import local
+from lrwd_sweep.runner.executors.local import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import Event, Pack, PackDone, PackLost
@@ -53,6 +55,27 @@ def test_plan_holds_every_lane_once_in_packs_of_similar_size(sizes: dict[int, in
         of_seed = [len(pack.cells) for pack in packs if pack.seed == seed]
         assert ceil(size / lanes) <= len(of_seed) <= ceil(size / lanes) + 1
         assert max(of_seed) <= min(lanes, 2 * min(of_seed) + 1)
+
+
+def test_executor_follows_the_network_the_slots_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, native = _on_two_cores(f"{strange.__name__}:Net"), _on_two_cores()
+    assert isinstance(native._open([CPU] * 2), Threads)
+    assert isinstance(module._open([CPU]), Threads)
+    assert module._open([CPU] * 2) is module.processes
+    assert module.processes.free == 2
+    native.kind, module.kind = "processes", "threads"  # as the user wants
+    assert native._open([CPU] * 2) is native.processes
+    assert isinstance(module._open([CPU] * 2), Threads)
+    native.kind = module.kind = "auto"
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "free_bytes", lambda _: execution.PROCESS)
+        assert isinstance(module._open([CPU] * 2), Threads)
+    gpus = [torch.device("cuda", k) for k in range(2)]  # not used before a job comes
+    native.device, native.places = gpus[0], (gpus[0], gpus[1])
+    assert native._open(gpus) is native.processes
+    assert native._open(gpus[:1]).free == 1
+    for each in (module, native):
+        each.processes.close()
 
 
 def test_lanes_train_in_threads_if_no_process_starts(

@@ -1,21 +1,50 @@
-"""A field is checked where it is declared, and a message says its option or its keyword."""
+"""One declaration of a field is its option, its keyword, its preset key, its check and its words."""
 
+import dataclasses
 import json
 import re
-from typing import Any
+from inspect import signature
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lrwd_sweep
+from lrwd_sweep.api import TaskOptions
 from lrwd_sweep.cli.options import ALL_FIELDS, option_text
+from lrwd_sweep.cli.training import grid
 from lrwd_sweep.errors import SpecMismatch, UsageError, arg
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.field import HEADINGS
 from lrwd_sweep.spec.net_options import complete_options, options_text, parse_options, said_options
-from lrwd_sweep.spec.preset import refuse_unused
-from lrwd_sweep.spec.request import Request
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.preset import DEFAULT, find_preset, read_preset, refuse_unused
+from lrwd_sweep.spec.request import REQUEST_FIELDS, Request
+from lrwd_sweep.spec.run_options import RUN_FIELDS
+from lrwd_sweep.spec.task import FIELDS, Task
 from tests.refusal import assert_raises
+
+
+def test_options_keywords_preset_keys_and_defaults_follow_from_the_declarations(tmp_path: Path) -> None:
+    assert {field.name for field in dataclasses.fields(Task)} == {*FIELDS, "sizes"}
+    for name, field in FIELDS.items():
+        assert field.panel in ("", *HEADINGS), name
+        assert bool(field.mark) == bool(field.words), name  # an unusual field is named everywhere or nowhere
+    keywords = {name for name, field in FIELDS.items() if field.panel}
+    assert set(get_type_hints(TaskOptions)) == {*keywords, *RUN_FIELDS, "objective"}
+    for call in (lrwd_sweep.sweep, lrwd_sweep.tpe, lrwd_sweep.compare):
+        assert signature(call).parameters.keys() >= {*REQUEST_FIELDS, "preset"}
+    options = {"beta1" if name == "betas" else name for name in signature(grid).parameters}
+    assert options >= {*REQUEST_FIELDS, *keywords, *RUN_FIELDS} - {"beta2"}
+    path = tmp_path / "all.toml"
+    values = {name: FIELDS[name].default for name in keywords if FIELDS[name].in_presets}
+    text = {name: repr(str(v)) if isinstance(v, str) else str(v).lower() for name, v in values.items()}
+    path.write_text("[training]\n" + "".join(f"{n} = {v}\n" for n, v in text.items() if v != "none"))
+    assert read_preset(path).task == Task()
+    preset = find_preset(DEFAULT)
+    assert (preset.task, preset.seeds, preset.metric) == (Task(), 5, "val_loss")
+    assert all({*family.hyperparameters} <= {*FIELDS} for family in Family)
 
 
 def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
