@@ -79,6 +79,12 @@ def test_full_disk_is_one_line_and_exit_3_and_an_error_without_room_keeps_its_co
         assert refused.returncode == 1
 
 
+@pytest.mark.slow
+def test_library_of_a_module_says_nothing_as_the_process_ends() -> None:
+    few = "--lr 0.1 --wd 0.1 --epochs 1 --seeds 1 --batch-size 400 --quiet"
+    assert ended(process(*f"grid --net cnn-norm --engine vmap {few}".split()))[::2] == (0, "")
+
+
 LEAVES = """
 import os, sys
 class Finder:
