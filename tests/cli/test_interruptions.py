@@ -24,6 +24,7 @@ from tests.cli import conftest
 from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Patch, Run, assert_holds, assert_refused, strict
 from tests.faults import CALLS, Stored, assert_finished, assert_told, stored
 from tests.refusal import assert_raises
+from tests.report.view import schema
 from tests.store.sample import execute, rewrite_spec
 from tests.store.test_migrations import DUMPS, restored
 
@@ -186,7 +187,9 @@ def test_damaged_lanes_are_refused_until_trained_again_and_hide_nothing(run: Run
         compared.write_bytes(content)
         execute(compared, damage)
         found, table = run("study list --format json", code=code), run("study list")
-        first, second = strict(found.out)["studies"]
+        document = strict(found.out)
+        assert schema.faults(document, "study_list") == []
+        first, second = document["studies"]
         assert (first["counts"]["complete"], "unreadable" in first) == (9, False)
         assert (second["study_name"], second["counts"]["cells"]) == (ADAMW, 0)
         assert text in second["unreadable"]

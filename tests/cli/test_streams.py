@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.cells import cell_len
 
 from lrwd_sweep.cli import app
 from lrwd_sweep.spec.study import Kind, StudySpec
@@ -42,21 +41,6 @@ def test_pipes_get_no_escape_codes_nor_foreign_letters(run: Run, compared: Path,
         written = (out.buffer.getvalue() + err.buffer.getvalue()).decode("ascii")
         assert written, words
         assert not re.search("\x1b|fault of lrwd-sweep", written), words
-
-
-def test_report_gets_colour_where_it_may_and_keeps_to_its_width(
-    run: Run, compared: Path, monkeypatch: Patch
-) -> None:
-    for columns, least, most in (
-        ("40", 30, 40),
-        ("170", 150, 170),
-        ("1", 1, 10_000),
-        ("99999999", 1, 10_000),
-    ):
-        monkeypatch.setenv("COLUMNS", columns)
-        assert least <= max(map(cell_len, run("report", code=0).out.splitlines())) <= most, columns
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[38;5;" in run("report").out
 
 
 def test_closed_pipes_and_streams_end_quietly_with_the_same_code(compared: Path) -> None:
