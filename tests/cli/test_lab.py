@@ -145,6 +145,8 @@ def test_sections_are_text_or_json_and_a_failed_check_exits_with_1(run: Run, mon
 
     name = "lrwd_sweep.lab.verify.problem.make_update"  # of which Proposition 3 and others make use
     monkeypatch.setattr(name, lambda *of, alpha, lam: make_update(*of, alpha=alpha, lam=1.01 * lam))
+    monkeypatch.setenv("COLUMNS", "40")
     shown = run("verify --device cpu", code=1)
     assert re.fullmatch(r"lrwd-sweep: Proposition 3: .*more\).*\n", shown.err)
     assert "FAILED" in shown.out
+    assert all(len(line.rstrip()) <= 40 for line in shown.out.splitlines()[:-1]), shown.out
