@@ -148,5 +148,5 @@ def test_sections_are_text_or_json_and_a_failed_check_exits_with_1(run: Run, mon
     monkeypatch.setenv("COLUMNS", "40")
     shown = run("verify --device cpu", code=1)
     assert re.fullmatch(r"lrwd-sweep: Proposition 3: .*more\).*\n", shown.err)
-    assert "FAILED" in shown.out
+    assert re.search(r"FAILED, .* must, \d+ FAILED\n$", shown.out, re.DOTALL)
     assert "…" not in shown.out, "no cell is cut off"
