@@ -1,6 +1,5 @@
 """`bench` measures in random order, `verify` checks: both show the result as text or strict JSON."""
 
-import math
 import re
 from itertools import count
 from unittest.mock import Mock
@@ -8,17 +7,15 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from lrwd_sweep.cli.verify import Shown, summary
 from lrwd_sweep.engine import device
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.lab import bench
 from lrwd_sweep.lab.bench import ENGINE, Measurement, choose_contenders
-from lrwd_sweep.lab.verify import Check, Section, lone_runs, parity
+from lrwd_sweep.lab.verify import Section, lone_runs, parity
 from lrwd_sweep.optim import make_update
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Patch, Run, assert_holds, strict
 from tests.lab.bench import made_up
-from tests.report.view.examples import drawn
 
 
 @pytest.fixture(autouse=True)
@@ -148,27 +145,8 @@ def test_sections_are_text_or_json_and_a_failed_check_exits_with_1(run: Run, mon
 
     name = "lrwd_sweep.lab.verify.problem.make_update"  # of which Proposition 3 and others make use
     monkeypatch.setattr(name, lambda *of, alpha, lam: make_update(*of, alpha=alpha, lam=1.01 * lam))
+    monkeypatch.setenv("COLUMNS", "40")
     shown = run("verify --device cpu", code=1)
     assert re.fullmatch(r"lrwd-sweep: Proposition 3: .*more\).*\n", shown.err)
-    assert "FAILED" in shown.out
-
-
-def test_checks_are_shown_at_any_width_and_counted() -> None:
-    checks = (
-        Check(("AdamW(weight_decay=λ/α)", "adamw", "fixed, cosine, restarts"), 3e-16, 1e-10),
-        Check(("SGD()", "sgd", "fixed"), 0.0, 1e-10),
-        Check(("SGD()", "sgd", "cosine"), 0.07, 1e-6, "α is outside its buffer"),
-        Check(("Broken()", "adam", "fixed"), 0.02, 1e-10),
-        Check(("Diverging()", "adam", "fixed"), math.nan, 1e-10),
-    )
-    about = ("theirs", "ours", "schedules")
-    section = Section("Parity with a library", about, checks, ("Old() does not run here",))
-    parts = ("15.5 digits", "equal", "differ, 7e-02", "FAILED, 2e-02", "FAILED, nan", "adamw", "restarts")
-    for width in (40, 80, 160):
-        text = drawn(Shown(section), width)
-        assert max(map(len, text.splitlines())) <= width
-        assert_holds(words(text), *parts, "α is outside its buffer", "Old() does not run here")
-    text = drawn(Shown(Section("‖θ ⊙ √s‖² ≈ Σ", ("x",), (), ("λ′/α",))), 80, "ascii")
-    assert text.split("\n")[:2] == ["|theta * sqrts|^2 ~ Sigma", " lambda'/alpha"]
-    held = "5 checks in float64 on cuda:0: 2 agree, 1 differ as they must, 2 FAILED"
-    assert summary([section], "cuda:0") == held
+    assert re.search(r"FAILED, .* must, \d+ FAILED\n$", shown.out, re.DOTALL)
+    assert "…" not in shown.out, "no cell is cut off"

@@ -15,13 +15,11 @@ from lrwd_sweep.engine.lane_state import Arena, generator
 from lrwd_sweep.engine.metrics import Diagnostics, Measures, angle, recall_at_1
 from lrwd_sweep.lab.bench.contenders import module
 from lrwd_sweep.nets import network
-from lrwd_sweep.optim.update import columns
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
-from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.small import CPU, F64, ILL, WELL, pack, splits, task
+from tests.small import F64, ILL, WELL, pack, splits, task
 
 DIAGNOSTICS = {"norm", "rotation", "effective_lr"}
 
@@ -92,27 +90,6 @@ def test_evaluations_are_even_in_log_time_and_their_number_changes_no_result() -
         first, second = (trial.metrics for trial in often[:2])
         assert 1 < first["initial_val_loss"] == second["initial_val_loss"] < 4, net  # before the first step
         assert first["initial_val_error"] > 0.5
-
-
-def test_every_lane_has_the_initial_parameters_and_its_views_share_the_arena() -> None:
-    for net in ("cnn", "torchvision:shufflenet_v2_x0_5"):
-        of = task(net, sizes=DataSet(48, 20, 20, 4, (3, 8, 8)), engine="loop")
-        init = network(of).init(torch.Generator().manual_seed(0))
-        arena = Arena.stack(init, 3, device=CPU, dtype=F64)
-        for name, value in init.items():
-            assert torch.equal(arena.named[name], value.expand(3, *value.shape)), name
-            for views in (arena.named, arena.named_grad):
-                laid = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-                assert views[name][1].is_contiguous(memory_format=laid), name
-        assert [part.shape for part in arena.layout] == [tuple(value.shape) for value in init.values()]
-        assert columns(arena.layout) == (slice(0, arena.theta.shape[1]),)
-    weight = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2)
-    last = weight.contiguous(memory_format=torch.channels_last)
-    arena = Arena.stack({"a": torch.zeros(5), "w": last}, 3, device=CPU, dtype=F64)
-    arena.named["w"][2].add_(100)
-    rows = arena.theta[:, 5:].view(3, 2, 12)  # one per output channel
-    assert rows[:2, 0, :3].tolist() == [weight[0, :, 0, 0].tolist()] * 2
-    assert list(map(set, rows[2].tolist())) == list(map(set, (weight.flatten(1) + 100).tolist()))
 
 
 def test_padding_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import shutil
 import sys
 from dataclasses import replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from lrwd_sweep.data import load
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.lab import bench
 from lrwd_sweep.lab.bench import ENGINE, Measurement, measurements
-from lrwd_sweep.lab.bench.contenders import BASELINES, Curves, Lane, module, pick_lanes
+from lrwd_sweep.lab.bench.contenders import BASELINES, Curves, Lane, module
 from lrwd_sweep.lab.bench.measurements import bookkeeping, contender, engine, products
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell, Lattice
@@ -129,15 +128,6 @@ def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() 
     found = bookkeeping(replace(asked, lanes=(20,)))
     assert found["lanes"] == 16  # a square lattice of at most 20
     assert min(found["sampler"], found["store"]) > 0
-
-
-def test_lanes_are_distinct_and_of_the_number_asked() -> None:
-    for rows, columns, count in product((1, 2, 5), (1, 3), (1, 2, 7, 30, 61)):
-        lattice = Lattice((0.1, 0.2, 0.4, 0.5, 1.0)[:rows], (0.0, 0.1, 0.2)[:columns])
-        lanes = pick_lanes(lattice, count)
-        assert len(set(lanes)) == count
-        assert {cell for cell, _ in lanes} <= set(lattice.cells())
-        assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
 
 
 def test_floor_is_three_products_a_layer_and_one_in_validation(monkeypatch: pytest.MonkeyPatch) -> None:
