@@ -82,7 +82,6 @@ def _status(pid: int | str) -> list[str]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that descend from one."""
     running = {int(path.name): _status(path.name) for path in Path("/proc").glob("[0-9]*")}
     found = [
         child for child, (state, *parent) in running.items() if parent == [str(pid)] and state not in "ZX"
@@ -91,7 +90,6 @@ def children(pid: int) -> list[int]:
 
 
 def assert_ended(pids: Iterable[int | str], seconds: float = 60) -> None:
-    """Wait until none of the processes runs any more."""
     until = time.monotonic() + seconds
     for pid in pids:
         while _status(pid)[0] not in "ZX":

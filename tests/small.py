@@ -40,7 +40,6 @@ WAYS = [  # every way to train: network and engine
 
 
 def task(net: str = "mlp", epochs: int = 2, **options: object) -> Task:
-    """Return a task of three steps of 16 images per epoch."""
     return Task(**{"net": net, "epochs": epochs, "batch_size": 16, "sizes": SIZES, **options})  # type: ignore[arg-type]
 
 

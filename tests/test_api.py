@@ -31,7 +31,6 @@ TINY: Any = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 2, "seeds
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A tiny study, of a store that stays where it is."""
     return tiny(storage=tmp_path_factory.mktemp("swept") / "here.db")
 
 

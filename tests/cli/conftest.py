@@ -90,7 +90,6 @@ def ended(started: subprocess.Popen[str], seconds: float = 600) -> Ended:
 
 
 def running(word: str, pids: Iterable[int]) -> list[int]:
-    """Return those of the processes whose command has a word."""
     found = []
     for pid in pids:
         with suppress(OSError):

@@ -56,13 +56,11 @@ def told(started: subprocess.Popen[str], *codes: int) -> str:
 
 
 def workers(cluster: Any) -> list[int]:
-    """Return the processes that train on the nodes."""
     raylets = {each.all_processes["raylet"][0].process.pid for each in cluster.list_all_nodes()}
     return running("ray::_train_pack", [pid for raylet in raylets for pid in children(raylet)])
 
 
 def raylets(cluster: Any) -> int:
-    """Count the nodes' processes, the head's included."""
     every = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
     return len(running("raylet\0", running(f"--gcs-address={cluster.address}\0", every)))
 

@@ -15,6 +15,7 @@ from lrwd_sweep.report.view import Format
 from lrwd_sweep.science.optimizer import Convention, MomentumForm
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, ENGINES, PRECISIONS
+from lrwd_sweep.spec.field import HEADINGS
 from lrwd_sweep.spec.preset import preset_names
 from tests.cli.conftest import Patch, Run, assert_holds, ended, process, strict
 
@@ -50,6 +51,9 @@ def test_every_command_has_a_help_with_its_options_that_fits_80_columns(run: Run
         assert found.out.startswith(f"Usage: lrwd-sweep {' '.join(path)} ")
         helps[path[0]] = lines = found.out.splitlines()
         assert max(map(len, lines)) <= 80, path
+        headings = [line.removesuffix(":") for line in lines if line.endswith(":") and line[0] != " "]
+        if path[0] in ("grid", "compare", "tpe", "transfer"):
+            assert [name for name in headings if name in HEADINGS] == list(HEADINGS), path
         options = [line for line in lines if line.startswith("  -")]
         named = [each for each in command.params if each.param_type_name == "option" and not each.hidden]
         assert len(options) == len(named) + 1, path

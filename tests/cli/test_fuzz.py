@@ -93,7 +93,6 @@ TAKEN = {STORE, f"{STORE}-journal", f"{STORE}.packs", "lrwd-runs"}  # places of 
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store and a file of every kind."""
     root = tmp_path_factory.mktemp("origin")
     write_tools(root)
     (root / "own.py").write_text(USER_CODE)

@@ -68,7 +68,6 @@ def test_every_row_of_the_guide_has_a_test() -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    """What an undisturbed run stores."""
     return stored(conftest.trained(tmp_path_factory.mktemp("whole"), *COMMAND), NAME)
 
 

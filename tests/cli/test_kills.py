@@ -27,7 +27,6 @@ NETWORK = "from torch import nn\ndef f(): return nn.Sequential(nn.Flatten(), nn.
 
 
 def described() -> set[str]:
-    """Return the names of the checkpoints."""
     return {file.name for file in Path(f"{STORE}.packs").glob("*.json")}
 
 
@@ -220,7 +219,6 @@ def test_a_signal_ends_every_phase_by_one_line_and_a_second_one_at_once() -> Non
 
 
 def stopped(driver: int) -> int:
-    """Count the stopped processes among a driver and those that it started."""
     found = [Path(f"/proc/{pid}/stat").read_text() for pid in (driver, *children(driver))]
     return sum(stat.rpartition(")")[2].split()[0] == "T" for stat in found)
 

@@ -154,7 +154,6 @@ FORMATS = {
 
 
 def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
-    """Write square images of noise."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(seed)
     for k in range(count):

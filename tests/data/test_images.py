@@ -158,7 +158,6 @@ def test_training_images_are_changed_by_the_seed_and_not_by_the_pack() -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make a folder of twenty cats and thirty dogs, all for training."""
     write_images(tmp_path / "images" / "train" / "cat", 20, seed=1)
     write_images(tmp_path / "images" / "train" / "dog", 30, seed=2)
     return tmp_path / "images"

@@ -171,7 +171,6 @@ def test_archives_are_unpacked_once_if_whole(tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serve the folder `mirror`; yield its address."""
     (tmp_path / "mirror").mkdir()
     monkeypatch.setenv("no_proxy", "*")
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "mirror")

@@ -93,7 +93,6 @@ class Bytes(nn.Linear):  # which it divides itself
 
 
 def _split(kind: str, n: int) -> Any:
-    """Make n items: inputs and targets."""
     g = torch.Generator().manual_seed(n)
     x, ids = torch.randn(n, 5, generator=g), torch.randint(7, (n, 2), generator=g)
     pixels = torch.randint(256, (n, 9), generator=g, dtype=torch.uint8)
@@ -174,7 +173,6 @@ def test_a_lane_of_every_kind_of_task_equals_a_lone_run() -> None:
 
 
 def _expected(output: Any, y: Tensor) -> dict[str, float]:
-    """Compute the other measures as a user would."""
     output = output["logits"] if isinstance(output, dict) else getattr(output, "logits", output)
     if y.is_floating_point():
         residual = (output.reshape(y.shape) - y).square().sum()

@@ -177,7 +177,6 @@ def _lanes(net: str, engine: str, precision: str, dtype: torch.dtype = torch.flo
 
 
 def _passed(arena: Arena, lanes: Lanes, data: Splits) -> dict[str, Tensor]:
-    """Return what three steps on one batch and an evaluation give."""
     with torch.inference_mode():
         for _ in range(3):  # for the running statistics
             noise = [torch.Generator().manual_seed(0) for _ in range(3)]

@@ -124,7 +124,6 @@ def test_second_path_of_the_shortcut_sees_odd_pixels() -> None:
 
 
 def gpt_options(**more: Any) -> dict[str, Any]:
-    """Return the options of a small model of `TOKENS`."""
     small = {"layers": 2, "heads": 2, "width": 8, "context": 6}
     return {"sizes": TOKENS, "net_options": options_text(small | more)}
 
@@ -174,7 +173,6 @@ def test_options_shape_the_network() -> None:
 
 
 def negative() -> Any:
-    """Return tokens that begin below 0."""
     x = torch.arange(60).reshape(10, 6) % 7 - 2
     return (x, x + 2), (x, x + 2)
 

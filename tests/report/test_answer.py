@@ -211,7 +211,6 @@ printable = st.text(min_size=1).filter(lambda text: text.isprintable() and bool(
 
 
 def default(optimizer: str = "adamw") -> StudySpec:
-    """Return the study of `grid --optimizer` without other options."""
     preset, variant = find_preset(DEFAULT), Variant.named(optimizer)
     lattice, task = preset.lattice(variant.optimizer), preset.task.changed(**variant.task)
     return StudySpec(Kind.GRID, variant.optimizer, lattice, tuple(range(preset.seeds)), preset.metric, task)

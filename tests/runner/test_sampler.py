@@ -20,7 +20,6 @@ SEEDS = (0, 1)
 
 
 def bowl(cell: Cell) -> float:
-    """Compute a loss that is lowest at α = 2⁻⁷, λ = 2⁻⁵."""
     return 0.05 * (math.log2(cell.lr) + 7) ** 2 + 0.08 * (math.log2(cell.weight_decay) + 5) ** 2
 
 
@@ -42,7 +41,6 @@ def told() -> list[Trial]:
 
 
 def nearest(cells: list[Cell]) -> float:
-    """Return the least distance of two cells, in log axes where the lattice's sides are 1."""
     points = [(math.log2(cell.lr) / 10, math.log2(cell.weight_decay) / 10) for cell in cells]
     return min(math.dist(*pair) for pair in combinations(points, 2))
 

@@ -18,7 +18,6 @@ INDEPENDENT = DecayRule.INDEPENDENT
 
 
 def bowl(lr: float, wd: float, seeds: int = 5, noise: float = 0, tilt: float = 0, draw: int = 0) -> Surface:
-    """Make a bowl whose least value is at log₂ α = `lr`, log₂ λ = `wd`."""
     rng, (x, y) = np.random.default_rng(draw), np.meshgrid(*AXES, indexing="ij")
     z = 0.02 * (x - lr) ** 2 + 0.02 * (y - wd - tilt * (x - lr)) ** 2
     noisy = z[..., None] + noise * rng.standard_normal((*z.shape, seeds)) + 0.01 * rng.standard_normal(seeds)

@@ -21,7 +21,6 @@ MOST_LANE_STEPS = 900_000  # of a -mini: minutes
 
 
 def studies(name: str) -> list[Any]:
-    """Return what `compare --preset NAME` trains."""
     request = Request.of(name)
     return [request.spec(variant) for variant in request.variants(())]
 
@@ -120,7 +119,6 @@ def test_a_wrong_key_or_value_is_one_line_with_the_remedy(tmp_path: Path) -> Non
 
 
 def axis(values: tuple[float, ...]) -> str:
-    """Write an axis by the number of its values above 0 and their ends."""
     positive = [value for value in values if value > 0]
     return f"{len(positive)} {positive[0]:.4g} {positive[-1]:.4g}"
 

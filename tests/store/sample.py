@@ -41,7 +41,6 @@ def lattice_trials(of: StudySpec) -> list[Trial]:
 
 
 def filled(path: Path, *names: str, of: StudySpec = SPEC, trials: Sequence[Trial] | None = None) -> Path:
-    """Make a store of studies, with all their lanes unless others are given."""
     with open_store(str(path), write=True) as store:
         for name in names or ("a",):
             store.begin_study(name, of)

@@ -197,7 +197,6 @@ SPAWN = get_context("spawn")
 
 
 def pack(number: int) -> list[Trial]:
-    """Return the lanes of a pack: all cells of SPEC with ten seeds of its own."""
     return [complete(cell, 10 * number + k, 0.5) for cell in SPEC.lattice.cells() for k in range(10)]
 
 

@@ -31,7 +31,6 @@ BASELINE = Lattice(AXIS, (0.0, *LATTICE.weight_decay))
 
 
 def trained(height: Height = bowl, **options: Any) -> Result:
-    """Return a study of the digits under its default name."""
     return studies.study(height, None, **options)
 
 
@@ -68,7 +67,6 @@ def only(found: Result) -> Advice:
 
 
 def grown(found: Result, given: Advice) -> set[str]:
-    """Return the sides on which the advised command extends the lattice."""
     old, new, sides = found.spec.lattice, follow(found, given).lattice, set()
     for axis, before, after in (("lr", old.lr, new.lr), ("wd", old.weight_decay, new.weight_decay)):
         sides |= {f"{axis} downward"} if min(after) < min(before) else set()

@@ -71,12 +71,10 @@ def having(**found: Any) -> Result:
 
 
 def labelled(name: str = HOSTILE) -> Result:
-    """Return an imported study whose name and optimizer are `name`."""
     return study(name, Optimizer(None, DecayRule.COUPLED, name), kind=Kind.IMPORT)
 
 
 def lost() -> Result:
-    """Return a study in which every lane diverged."""
     return result("lost", study().spec, "", [Trial(t.cell, t.seed, Status.DIVERGED) for t in study().trials])
 
 

@@ -121,7 +121,6 @@ def lines(*series: Series, joined: bool = True) -> Chart:
 
 
 def chart(count: int = 3, *, joined: bool = True) -> Chart:
-    """Return losses that fall, each half as large as the one before."""
     return lines(*(Series(f"number {k}", THIRTY, 2.0**-k / THIRTY) for k in range(count)), joined=joined)
 
 

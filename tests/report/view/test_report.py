@@ -29,7 +29,6 @@ PROSE = (Format.TABLE, Format.MARKDOWN)
 
 
 def text_of(results: list[Result], form: Format, encoding: str = "utf-8", gates: Sequence[Gate] = ()) -> str:
-    """Report all of the results, compared pair by pair and judged by gates, with single blanks."""
     outcomes = [gate.check(result) for result in results for gate in gates]
     full = form in PROSE
     found = render(results, [comparison(a, b) for a, b in pairwise(results)], form, outcomes, full=full)

@@ -116,7 +116,6 @@ CONTRACT = {  # the keys that every object of the schema must require
 
 
 def based() -> Result:
-    """Return a bowl with a λ = 0 column."""
     lattice = replace(LATTICE, weight_decay=(0.0, *LATTICE.weight_decay))
     return study(lambda a, b: bowl(a, b) if math.isfinite(b) else 1.0, "based", lattice=lattice)
 

@@ -26,7 +26,6 @@ def event(step: int, tag: str, value: float, *, tensor: bool = False) -> bytes:
 
 
 def writing(path: str, *lines: str) -> str:
-    """Return a script that writes lines into a file."""
     text = "".join(f"{line}\n" for line in lines)
     return f"os.makedirs(os.path.dirname({path}), exist_ok=True)\nopen({path}, 'w').write({text!r})\n"
 

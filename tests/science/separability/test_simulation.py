@@ -52,7 +52,6 @@ def straight(
     noise: float = 0.5,
     least: float = 0.83,
 ) -> Case:
-    """A valley with white noise and seed offsets."""
     a, b = np.meshgrid(log_lr, log_decay, indexing="ij")
     y = 0.1 * a**2 + 0.3 * flanks(b - truth * a - bend * a**2)
     y[np.random.default_rng(7).random(y.shape) < out] = np.nan

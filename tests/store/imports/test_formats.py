@@ -51,7 +51,6 @@ def first(found: imports.ImportedSweep) -> float:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sweep of every tool."""
     write_tools(root := tmp_path_factory.mktemp("tools"))
     return root
 
